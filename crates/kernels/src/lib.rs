@@ -1,0 +1,1 @@
+//! Tintype CPU kernels.

@@ -1,0 +1,138 @@
+//! What a caller asks for: [`SamplingConfig`], its defaults and its limits.
+
+use crate::error::{Error, Result};
+
+/// Largest width or height in pixels that is accepted.
+///
+/// A 4096x4096 picture takes 512x512 latents, whose self-attention alone is 2^36 products per head;
+/// beyond it every run would end for want of memory, so it is refused before the work starts.
+pub const MAX_SIZE_PX: usize = 4096;
+
+/// Most pictures of one call.
+pub const MAX_BATCH: usize = 64;
+
+/// Most steps of one call where the schedule itself does not set a lower limit.
+pub const MAX_STEPS: usize = 1000;
+
+/// A request for pictures.
+///
+/// ```
+/// use tintype::SamplingConfig;
+///
+/// let config = SamplingConfig { prompt: "a photo of a cat".into(), seed: Some(42), ..Default::default() };
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingConfig {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it does not show; `None` is the empty text.
+    pub negative_prompt: Option<String>,
+    /// Denoising steps, 1 to the number of training steps (1000 for every published model).
+    pub steps: usize,
+    /// Weight of the prompt against the negative prompt, 0 or more. At 1 and below one pass a step is
+    /// enough and the negative prompt has no effect.
+    pub guidance_scale: f64,
+    /// Share, 0 to 1, by which the guided prediction is brought back to the conditional one's contrast
+    /// (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4).
+    pub guidance_rescale: f64,
+    /// Seed of the first picture; picture `i` uses `seed + i`. `None` draws one and reports it.
+    pub seed: Option<u64>,
+    /// Width in pixels, a multiple of 8 up to [`MAX_SIZE_PX`]; 512 unless told.
+    pub width: usize,
+    /// Height in pixels, likewise.
+    pub height: usize,
+    /// Pictures to make, 1 to [`MAX_BATCH`].
+    pub batch: usize,
+    /// Name or alias of a sampler; `None` is the checkpoint's own scheduler.
+    pub sampler: Option<String>,
+    /// Name of a sigma schedule; `None` is the checkpoint's own.
+    pub schedule: Option<String>,
+    /// Stochasticity of DDIM, 0 (deterministic) to 1 (DDPM).
+    pub eta: f64,
+    /// Layers of the text tower left out at its end, counted as the webui does: 1 leaves out none, 2 takes
+    /// the last but one. `None` is what the checkpoint was trained with.
+    pub clip_skip: Option<usize>,
+}
+
+impl Default for SamplingConfig {
+    fn default() -> Self {
+        Self {
+            prompt: String::new(),
+            negative_prompt: None,
+            steps: 20,
+            guidance_scale: 7.5,
+            guidance_rescale: 0.0,
+            seed: None,
+            width: 512,
+            height: 512,
+            batch: 1,
+            sampler: None,
+            schedule: None,
+            eta: 0.0,
+            clip_skip: None,
+        }
+    }
+}
+
+impl SamplingConfig {
+    /// Checks everything that can be checked without a model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) naming the field, what was found and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        check_count("steps", self.steps, MAX_STEPS)?;
+        check_count("batch", self.batch, MAX_BATCH)?;
+        for (name, size) in [("width", self.width), ("height", self.height)] {
+            check_size(name, size)?;
+        }
+        check_real("guidance_scale", self.guidance_scale, 0.0, 1000.0)?;
+        check_real("guidance_rescale", self.guidance_rescale, 0.0, 1.0)?;
+        check_real("eta", self.eta, 0.0, 1.0)?;
+        if self.clip_skip == Some(0) {
+            return Err(Error::invalid(
+                "clip_skip is 0, expected 1 (no layer left out) or more",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_count(name: &str, found: usize, limit: usize) -> Result<()> {
+    if found == 0 || found > limit {
+        return Err(Error::invalid(format!(
+            "{name} is {found}, expected 1 to {limit}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_size(name: &str, size: usize) -> Result<()> {
+    if size == 0 || size > MAX_SIZE_PX {
+        return Err(Error::invalid(format!(
+            "{name} is {size}, expected 8 to {MAX_SIZE_PX} pixels"
+        )));
+    }
+    if !size.is_multiple_of(8) {
+        let below = size / 8 * 8;
+        let nearest = if below == 0 {
+            "8".to_owned()
+        } else {
+            format!("{below} or {}", below + 8)
+        };
+        return Err(
+            Error::invalid(format!("{name} is {size}, expected a multiple of 8"))
+                .with_hint(format!("use {nearest}")),
+        );
+    }
+    Ok(())
+}
+
+fn check_real(name: &str, found: f64, low: f64, high: f64) -> Result<()> {
+    if found.is_finite() && (low..=high).contains(&found) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{name} is {found}, expected a number from {low} to {high}"
+    )))
+}

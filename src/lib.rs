@@ -1,0 +1,19 @@
+//! Stable Diffusion in Rust: any checkpoint in, the picture PyTorch would make out.
+//!
+//! The engine is split along four seams. Samplers see a [`Denoiser`](samplers::Denoiser) and nothing
+//! else; facts about a family are data; models are written once over [`nn`], which decides per device
+//! what runs a layer; whoever waits for a picture talks in configs and events.
+#![deny(missing_docs)]
+
+pub mod backend;
+pub mod error;
+pub mod events;
+pub mod host;
+pub mod nn;
+pub mod samplers;
+pub mod weights;
+
+pub use backend::SamplingConfig;
+pub use error::{Error, ErrorKind, Result};
+pub use events::{CancelToken, Event, Observer, StepEvent};
+pub use host::HostTensor;
