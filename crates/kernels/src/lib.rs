@@ -1,1 +1,34 @@
-//! Tintype CPU kernels.
+//! Tintype's CPU kernels: f32 slices in, f32 slices out.
+//!
+//! * Layout: spatial tensors are channels-last, `(B, H, W, C)`; tokens are `(B, N, C)`; both contiguous unless a
+//!   call struct has a stride. Weights are packed once, at load ([`PackedMatrix`], [`ConvWeight`]).
+//! * Every public kernel is safe: it checks its lengths once and returns a [`ShapeError`] that names the argument.
+//! * Threads: work runs on the rayon pool the caller is in. Work is split over outputs in tiles whose size depends on the
+//!   shape alone and never over a sum, so results are the same bits whatever the number of threads.
+//! * Instruction set: found when first needed; `TINTYPE_ISA=portable|avx2|avx512` forces one.
+//!   Results may differ between instruction sets in the last bits (fused multiply-add, width of partial sums).
+
+#![deny(missing_docs)]
+
+mod attention;
+mod conv;
+mod elementwise;
+mod error;
+mod layout;
+mod matmul;
+mod norm;
+#[doc(hidden)]
+pub mod reference;
+
+pub use attention::{Attention, Causality, attention};
+pub use conv::{Conv2d, ConvShape, ConvWeight, Padding, conv2d};
+pub use elementwise::{
+    add, add_assign, geglu, gelu_erf, gelu_erf_inplace, quick_gelu, quick_gelu_inplace, scale,
+    scale_inplace, silu, silu_inplace, softmax_rows,
+};
+pub use error::ShapeError;
+pub use layout::{
+    concat_channels, embedding, narrow_channels, nchw_to_nhwc, nhwc_to_nchw, upsample_nearest,
+};
+pub use matmul::{Linear, PackedMatrix, linear};
+pub use norm::{Activation, GroupNorm, LayerNorm, group_norm, layer_norm};

@@ -1,0 +1,83 @@
+//! Scaled dot product attention over heads side by side in the channels.
+
+use crate::error::{Result, check, check_len, product};
+
+/// Which keys a query may see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Causality {
+    /// All of them.
+    #[default]
+    Full,
+    /// Keys up to the query's own position (text encoders).
+    Causal,
+}
+
+/// One call of [`attention`]: `softmax(q . k^T * scale) . v` for each picture and head.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// `(batch, queries, heads * head_dim)`, rows `q_stride` apart, pictures `queries * q_stride` apart.
+    pub q: &'a [f32],
+    /// `(batch, keys, heads * head_dim)`, rows `k_stride` apart.
+    pub k: &'a [f32],
+    /// `(batch, keys, heads * head_dim)`, rows `v_stride` apart.
+    pub v: &'a [f32],
+    /// Elements from one row of q to the next (more than heads * head_dim when q, k, v lie in one buffer).
+    pub q_stride: usize,
+    /// The same for k.
+    pub k_stride: usize,
+    /// The same for v.
+    pub v_stride: usize,
+    /// Pictures.
+    pub batch: usize,
+    /// Rows of q a picture.
+    pub queries: usize,
+    /// Rows of k and v a picture.
+    pub keys: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Channels a head.
+    pub head_dim: usize,
+    /// Factor of the scores, most often 1 / sqrt(head_dim).
+    pub scale: f32,
+    /// Whether later keys are hidden.
+    pub causality: Causality,
+}
+
+/// Computes attention; `out: (batch, queries, heads * head_dim)`, contiguous.
+///
+/// # Errors
+/// A length or stride does not fit the sizes, or there are queries but no keys.
+pub fn attention(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
+    const OP: &str = "attention";
+    let dim = product(OP, "heads", &[call.heads, call.head_dim])?;
+    let len = product(OP, "out", &[call.batch, call.queries, dim])?;
+    check_len(OP, "out", out.len(), len)?;
+    if len == 0 {
+        return Ok(());
+    }
+    check(OP, "keys", call.keys > 0, "at least one key", call.keys)?;
+    for (name, data, stride, rows) in [
+        ("q", call.q, call.q_stride, call.queries),
+        ("k", call.k, call.k_stride, call.keys),
+        ("v", call.v, call.v_stride, call.keys),
+    ] {
+        check(
+            OP,
+            name,
+            stride >= dim,
+            "a stride of at least heads * head_dim",
+            stride,
+        )?;
+        let rows = product(OP, name, &[call.batch, rows])?;
+        let needed = product(OP, name, &[rows - 1, stride])?.saturating_add(dim);
+        check(
+            OP,
+            name,
+            data.len() >= needed,
+            "batch * rows * stride elements (the last row may end early)",
+            data.len(),
+        )?;
+    }
+    crate::reference::attention(call, out);
+    Ok(())
+}

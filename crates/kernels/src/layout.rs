@@ -1,0 +1,196 @@
+//! Data movement: layout changes, channel concatenation, nearest upsampling, embedding rows.
+
+use crate::error::{Result, check, check_len, product};
+
+/// Source index of nearest-neighbour index `i` of `target` over `source` pixels, as torch's `upsample_nearest2d` finds it:
+/// the floor of `i * (source / target)` in f32.
+pub(crate) fn nearest(i: usize, source: usize, target: usize) -> usize {
+    if source == target {
+        return i;
+    }
+    let scale = source as f32 / target as f32;
+    ((i as f32 * scale) as usize).min(source - 1)
+}
+
+/// Turns `x: (batch, channels, pixels)` into `out: (batch, pixels, channels)`.
+///
+/// # Errors
+/// A length is not `batch * channels * pixels`.
+pub fn nchw_to_nhwc(
+    x: &[f32],
+    batch: usize,
+    channels: usize,
+    pixels: usize,
+    out: &mut [f32],
+) -> Result<()> {
+    transpose("nchw_to_nhwc", x, [batch, channels, pixels], out)
+}
+
+/// Turns `x: (batch, pixels, channels)` into `out: (batch, channels, pixels)`.
+///
+/// # Errors
+/// A length is not `batch * channels * pixels`.
+pub fn nhwc_to_nchw(
+    x: &[f32],
+    batch: usize,
+    channels: usize,
+    pixels: usize,
+    out: &mut [f32],
+) -> Result<()> {
+    transpose("nhwc_to_nchw", x, [batch, pixels, channels], out)
+}
+
+/// Transposes the last two axes.
+fn transpose(
+    op: &'static str,
+    x: &[f32],
+    [batch, rows, cols]: [usize; 3],
+    out: &mut [f32],
+) -> Result<()> {
+    let len = product(op, "x", &[batch, rows, cols])?;
+    check_len(op, "x", x.len(), len)?;
+    check_len(op, "out", out.len(), len)?;
+    if len == 0 {
+        return Ok(());
+    }
+    for (x, out) in x
+        .chunks_exact(rows * cols)
+        .zip(out.chunks_exact_mut(rows * cols))
+    {
+        for r in 0..rows {
+            for c in 0..cols {
+                out[c * rows + r] = x[r * cols + c];
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Joins channels: each part is `(pixels, channels)`; `out: (pixels, sum of channels)`.
+///
+/// # Errors
+/// A part's length is not `pixels * channels`, or `out` does not hold them all.
+pub fn concat_channels(parts: &[(&[f32], usize)], pixels: usize, out: &mut [f32]) -> Result<()> {
+    const OP: &str = "concat_channels";
+    let total: usize = parts.iter().map(|&(_, channels)| channels).sum();
+    for &(part, channels) in parts {
+        check_len(
+            OP,
+            "part",
+            part.len(),
+            product(OP, "part", &[pixels, channels])?,
+        )?;
+    }
+    check_len(OP, "out", out.len(), product(OP, "out", &[pixels, total])?)?;
+    let mut start = 0;
+    for &(part, channels) in parts {
+        if channels > 0 {
+            for (row, from) in out.chunks_exact_mut(total).zip(part.chunks_exact(channels)) {
+                row[start..start + channels].copy_from_slice(from);
+            }
+        }
+        start += channels;
+    }
+    Ok(())
+}
+
+/// Copies channels `start..start + len` of `x: (pixels, channels)` to `out: (pixels, len)`.
+///
+/// # Errors
+/// The range leaves the channels, or a length does not fit.
+pub fn narrow_channels(
+    x: &[f32],
+    channels: usize,
+    start: usize,
+    len: usize,
+    out: &mut [f32],
+) -> Result<()> {
+    const OP: &str = "narrow_channels";
+    check(
+        OP,
+        "start",
+        start.checked_add(len).is_some_and(|end| end <= channels),
+        "start + len within the channels",
+        start,
+    )?;
+    if channels == 0 || len == 0 {
+        return check_len(OP, "out", out.len(), 0);
+    }
+    check(
+        OP,
+        "x",
+        x.len().is_multiple_of(channels),
+        "a multiple of the channels",
+        x.len(),
+    )?;
+    check_len(OP, "out", out.len(), x.len() / channels * len)?;
+    for (from, row) in x.chunks_exact(channels).zip(out.chunks_exact_mut(len)) {
+        row.copy_from_slice(&from[start..start + len]);
+    }
+    Ok(())
+}
+
+/// Nearest-neighbour resize of `x: (batch, h, w, channels)` to `out: (batch, out_h, out_w, channels)`;
+/// `from` is (h, w), `to` is (out_h, out_w). Same source pixels as torch's `interpolate(size=..., mode="nearest")`.
+///
+/// # Errors
+/// A length does not fit, or `from` is empty while `to` is not.
+pub fn upsample_nearest(
+    x: &[f32],
+    channels: usize,
+    from: (usize, usize),
+    to: (usize, usize),
+    out: &mut [f32],
+) -> Result<()> {
+    const OP: &str = "upsample_nearest";
+    let image = product(OP, "from", &[from.0, from.1, channels])?;
+    let target = product(OP, "to", &[to.0, to.1, channels])?;
+    if target == 0 {
+        return check_len(OP, "out", out.len(), 0);
+    }
+    check(OP, "from", image > 0, "at least one pixel", image)?;
+    check(
+        OP,
+        "x",
+        x.len().is_multiple_of(image),
+        "a whole number of pictures",
+        x.len(),
+    )?;
+    check_len(OP, "out", out.len(), x.len() / image * target)?;
+    for (x, out) in x.chunks_exact(image).zip(out.chunks_exact_mut(target)) {
+        for (y, row) in out.chunks_exact_mut(to.1 * channels).enumerate() {
+            let source = nearest(y, from.0, to.0) * from.1;
+            for (col, pixel) in row.chunks_exact_mut(channels).enumerate() {
+                let at = (source + nearest(col, from.1, to.1)) * channels;
+                pixel.copy_from_slice(&x[at..at + channels]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gathers rows: `table: (count, dim)`, `out: (ids.len(), dim)`.
+///
+/// # Errors
+/// An id is not below `count`, or a length does not fit.
+pub fn embedding(table: &[f32], dim: usize, ids: &[u32], out: &mut [f32]) -> Result<()> {
+    const OP: &str = "embedding";
+    check_len(OP, "out", out.len(), product(OP, "out", &[ids.len(), dim])?)?;
+    if dim == 0 {
+        return Ok(());
+    }
+    check(
+        OP,
+        "table",
+        table.len().is_multiple_of(dim),
+        "a multiple of dim",
+        table.len(),
+    )?;
+    let count = table.len() / dim;
+    for (&id, row) in ids.iter().zip(out.chunks_exact_mut(dim)) {
+        let id = id as usize;
+        check(OP, "ids", id < count, "an id below the table's rows", id)?;
+        row.copy_from_slice(&table[id * dim..(id + 1) * dim]);
+    }
+    Ok(())
+}
