@@ -1,0 +1,120 @@
+//! Linear layers.
+
+use candle_core::Tensor;
+
+use super::engine::Backend;
+use super::repr::{CandleResult, Repr, misfit, planned};
+use super::weight::candle_weight;
+use super::{Scope, Tokens, candle};
+use crate::error::Result;
+
+/// Whether a layer adds a learned constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Bias {
+    /// It has a tensor `bias`.
+    #[default]
+    With,
+    /// It has none.
+    Without,
+}
+
+/// `x W^T + b` on each token; `weight` is (out, in), `bias` (out).
+#[derive(Debug, Clone)]
+pub struct Linear {
+    label: Box<str>,
+    in_features: usize,
+    out_features: usize,
+    weights: Weights,
+}
+
+#[derive(Debug, Clone)]
+enum Weights {
+    Planned,
+    Candle {
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+}
+
+impl Linear {
+    /// Reads `weight` (out, in) and, with a bias, `bias` (out).
+    ///
+    /// # Errors
+    /// When a tensor is missing, has another shape or cannot be read.
+    pub fn load(
+        scope: &Scope,
+        in_features: usize,
+        out_features: usize,
+        bias: Bias,
+    ) -> Result<Self> {
+        let shape = [out_features, in_features];
+        let weights = match scope.engine().backend() {
+            Backend::Candle(device) => {
+                let weight = candle_weight(scope, device, "weight", &shape)?;
+                let bias = match bias {
+                    Bias::With => candle_weight(scope, device, "bias", &shape[..1])?,
+                    Bias::Without => None,
+                };
+                weight.map_or(Weights::Planned, |weight| Weights::Candle { weight, bias })
+            }
+        };
+        Ok(Self {
+            label: scope.path().into(),
+            in_features,
+            out_features,
+            weights,
+        })
+    }
+
+    /// Channels of the result.
+    pub fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// (B, N, in) to (B, N, out).
+    ///
+    /// # Errors
+    /// When `x` has not `in` channels.
+    pub fn forward(&self, x: &Tokens) -> Result<Tokens> {
+        self.run(x, None)
+    }
+
+    /// As [`forward`](Self::forward), plus `residual` (B, N, out).
+    ///
+    /// # Errors
+    /// When `x` has not `in` channels or `residual` not the shape of the result.
+    pub fn forward_add(&self, x: &Tokens, residual: &Tokens) -> Result<Tokens> {
+        self.run(x, Some(residual))
+    }
+
+    pub(super) fn run(&self, x: &Tokens, residual: Option<&Tokens>) -> Result<Tokens> {
+        let op = || format!("linear {}", self.label);
+        let [batch, tokens, channels] = x.dims();
+        if channels != self.in_features {
+            return Err(misfit(
+                &op(),
+                &x.dims(),
+                &format!("{} channels", self.in_features),
+            ));
+        }
+        let dims = [batch, tokens, self.out_features];
+        if let Some(residual) = residual.filter(|residual| residual.dims() != dims) {
+            return Err(misfit(
+                &format!("{}, residual", op()),
+                &residual.dims(),
+                &format!("{dims:?}"),
+            ));
+        }
+        match (&self.weights, &x.repr) {
+            (Weights::Planned, _) => Err(planned("linear", &self.label)),
+            (Weights::Candle { weight, bias }, Repr::Candle(x)) => {
+                let y = candle::linear(x, weight, bias.as_ref());
+                let y = match residual.map(|residual| &residual.repr) {
+                    None => y,
+                    Some(Repr::Candle(residual)) => y.and_then(|y| y + residual),
+                };
+                y.op(&op()).map(Tokens::candle)
+            }
+        }
+    }
+}
