@@ -2,13 +2,27 @@
 //!
 //! Whatever the file's dialect, tensors are offered under the names of diffusers' component files
 //! (`unet/diffusion_pytorch_model.safetensors`, `text_encoder/model.safetensors`, ...), so that the rest of
-//! the crate knows one dialect only.
+//! the crate knows one dialect only. Nothing is copied before it is read: a component is a set of views
+//! over memory-mapped files, and a change of dialect is a change of names, row ranges and shapes.
+
+mod checkpoint;
+mod component;
+mod folder;
+mod json;
+mod mmap;
+mod safetensors;
+mod spec;
+mod view;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Result;
+
+pub use checkpoint::{Checkpoint, ModelSource, OpenOptions};
+pub use spec::{FAMILIES, Family};
 
 /// Element type of a tensor as stored in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,7 +45,57 @@ pub enum StoredDType {
     Bool,
 }
 
+impl StoredDType {
+    /// Bytes an element takes.
+    pub fn size_bytes(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::U8 | Self::Bool => 1,
+        }
+    }
+
+    /// The name safetensors headers use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "F64",
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::I64 => "I64",
+            Self::I32 => "I32",
+            Self::U8 => "U8",
+            Self::Bool => "BOOL",
+        }
+    }
+
+    /// The type that safetensors headers call `name`, if it is one that is read here.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::F64,
+            Self::F32,
+            Self::F16,
+            Self::Bf16,
+            Self::I64,
+            Self::I32,
+            Self::U8,
+            Self::Bool,
+        ]
+        .into_iter()
+        .find(|dtype| dtype.name() == name)
+    }
+}
+
+impl fmt::Display for StoredDType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// A tensor's bytes, little endian, row-major, without a copy where the file allows it.
+///
+/// The bytes start anywhere in a file, so they are aligned to nothing.
 #[derive(Debug, Clone)]
 pub struct RawTensor<'a> {
     /// Element type of `bytes`.
@@ -70,8 +134,8 @@ pub struct Component {
     pub path: PathBuf,
 }
 
-impl std::fmt::Debug for Component {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Component")
             .field("name", &self.name)
             .field("path", &self.path)

@@ -1,0 +1,114 @@
+//! Configuration files, read with limits: a model folder is somebody else's data.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// Longest configuration file that is read. Published ones are 0.3 to 6 KiB; an index of shards, the
+/// longest JSON of a model, reaches a few hundred.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// When the file is missing, longer than [`MAX_BYTES`], nested deeper than serde_json's limit of 128, not
+/// JSON, or not an object.
+pub(crate) fn read_object(path: &Path) -> Result<Value> {
+    let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
+    if !metadata.is_file() {
+        return Err(Error::malformed(format!(
+            "{}: found a directory, expected a JSON file",
+            path.display()
+        )));
+    }
+    let mut text = String::new();
+    File::open(path)
+        .map_err(|error| Error::io(path, error))?
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Error::io(path, error))?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(Error::malformed(format!(
+            "{}: found {} bytes of JSON, expected at most {MAX_BYTES}",
+            path.display(),
+            metadata.len()
+        ))
+        .with_hint("this is no configuration of a model; fetch the file anew"));
+    }
+    match serde_json::from_str(&text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(other) => Err(Error::malformed(format!(
+            "{}: found {}, expected a JSON object",
+            path.display(),
+            kind_of(&other)
+        ))),
+        Err(error) => Err(Error::malformed(format!(
+            "{}: not readable as JSON: {error}",
+            path.display()
+        ))
+        .with_hint("fetch the file anew; a page saved in place of the file is a common cause")
+        .with_source(error)),
+    }
+}
+
+/// What a JSON value is, in words.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn read(text: &[u8]) -> Result<Value> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        std::fs::write(&path, text).unwrap();
+        read_object(&path)
+    }
+
+    #[test]
+    fn reads_an_object() {
+        assert_eq!(read(br#"{"a": 1}"#).unwrap()["a"], 1);
+    }
+
+    #[test]
+    fn says_what_it_found_instead() {
+        for (text, found) in [
+            (b"[1]".to_vec(), "found an array"),
+            (b"{\"a\": ".to_vec(), "not readable as JSON"),
+            (vec![b'['; 200_000], "not readable as JSON"),
+            (vec![b' '; (MAX_BYTES + 1) as usize], "expected at most"),
+        ] {
+            let error = read(&text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Malformed);
+            assert!(error.message().contains(found), "{error}");
+            assert!(error.message().contains("config.json"), "{error}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_directory_and_a_missing_file() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(
+            read_object(dir.path()).unwrap_err().kind(),
+            ErrorKind::Malformed
+        );
+        assert_eq!(
+            read_object(&dir.path().join("x")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+    }
+}
