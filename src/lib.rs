@@ -9,6 +9,7 @@ pub mod backend;
 pub mod error;
 pub mod events;
 pub mod host;
+pub mod models;
 pub mod nn;
 pub mod samplers;
 pub mod weights;

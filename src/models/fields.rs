@@ -4,6 +4,7 @@
 //! it ignores unknown values where a refusal is wanted. A key set to `null` counts as absent, as in the Python
 //! packages, except where [`Fields::present`] is asked.
 
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -127,17 +128,21 @@ impl<'a> Fields<'a> {
             Some(value) => value,
         };
         let expected = format!("one value, or a list of {blocks}, one for each block");
-        if let Ok(single) = T::deserialize(value) {
-            return Ok(vec![single; blocks]);
-        }
-        match Vec::<T>::deserialize(value) {
-            Ok(list) if list.len() == blocks => Ok(list),
+        let list = if value.is_array() {
+            Vec::<T>::deserialize(value).ok()
+        } else {
+            T::deserialize(value)
+                .ok()
+                .map(|single| vec![single; blocks])
+        };
+        match list {
+            Some(list) if list.len() == blocks => Ok(list),
             _ => Err(self.wrong(key, &expected)),
         }
     }
 
     /// Refuses a key that is set to anything but one of `supported`; absent and `null` pass.
-    pub(crate) fn only<const N: usize>(&self, key: &str, supported: [Value; N]) -> Result<()> {
+    pub(crate) fn only<const N: usize>(&self, key: &str, supported: &[Value; N]) -> Result<()> {
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(()),
             Some(found) if supported.iter().any(|value| same(found, value)) => Ok(()),

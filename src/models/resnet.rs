@@ -35,7 +35,13 @@ pub(crate) struct ResnetBlock2D {
 
 impl ResnetBlock2D {
     pub(crate) fn load(scope: &Scope<'_>, spec: &ResnetSpec) -> Result<Self> {
-        let ResnetSpec { in_channels, out_channels, groups, eps, .. } = *spec;
+        let ResnetSpec {
+            in_channels,
+            out_channels,
+            groups,
+            eps,
+            ..
+        } = *spec;
         let time_emb_proj = spec
             .temb_channels
             .map(|dim| Linear::load(&scope.pp("time_emb_proj"), dim, out_channels, Bias::With))
@@ -73,7 +79,10 @@ impl ResnetBlock2D {
             }
         };
         let hidden = self.norm1.forward(x, Activation::Silu)?;
-        let fused = Fused { channel_bias: temb.as_ref(), residual: None };
+        let fused = Fused {
+            channel_bias: temb.as_ref(),
+            residual: None,
+        };
         let hidden = self.conv1.forward_fused(&hidden, fused)?;
         let hidden = self.norm2.forward(&hidden, Activation::Silu)?;
         let projected = match &self.conv_shortcut {
@@ -100,8 +109,14 @@ pub(crate) struct Downsample2D {
 
 impl Downsample2D {
     pub(crate) fn load(scope: &Scope<'_>, channels: usize, padding: Padding) -> Result<Self> {
-        let spec = Conv2dSpec { stride: 2, padding, ..Conv2dSpec::same3x3(channels, channels) };
-        Ok(Self { conv: Conv2d::load(&scope.pp("conv"), spec)? })
+        let spec = Conv2dSpec {
+            stride: 2,
+            padding,
+            ..Conv2dSpec::same3x3(channels, channels)
+        };
+        Ok(Self {
+            conv: Conv2d::load(&scope.pp("conv"), spec)?,
+        })
     }
 
     /// (B, C, H, W) to half the size.
@@ -119,7 +134,9 @@ pub(crate) struct Upsample2D {
 impl Upsample2D {
     pub(crate) fn load(scope: &Scope<'_>, channels: usize) -> Result<Self> {
         let spec = Conv2dSpec::same3x3(channels, channels);
-        Ok(Self { conv: Conv2d::load(&scope.pp("conv"), spec)? })
+        Ok(Self {
+            conv: Conv2d::load(&scope.pp("conv"), spec)?,
+        })
     }
 
     /// (B, C, H, W) to `size` = (height, width), or to twice the size.

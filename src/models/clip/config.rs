@@ -70,17 +70,18 @@ impl ClipTextConfig {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for those this version cannot honour, each with the key's name.
     pub fn from_json(component: &str, config: &Value) -> Result<Self> {
         let whole = Fields::new(component, config)?;
-        let architectures = [json!(["CLIPTextModel"]), json!(["CLIPTextModelWithProjection"])];
+        let architectures = [
+            json!(["CLIPTextModel"]),
+            json!(["CLIPTextModelWithProjection"]),
+        ];
         let with_projection = whole.present("architectures") == Some(&architectures[1]);
         // Configurations of whole CLIP models hold the tower's part one level down.
-        let fields = match whole.nested("text_config") {
-            Some(nested) => nested,
-            None => {
-                whole.only("architectures", architectures)?;
-                whole
-            }
-        };
-        fields.only("model_type", [json!("clip_text_model"), json!("clip")])?;
+        let nested = whole.nested("text_config");
+        if nested.is_none() {
+            whole.only("architectures", &architectures)?;
+        }
+        let fields = nested.unwrap_or(whole);
+        fields.only("model_type", &[json!("clip_text_model"), json!("clip")])?;
         let num_hidden_layers = fields.extent("num_hidden_layers", 12)?;
         if num_hidden_layers > MAX_LAYERS {
             return Err(fields.wrong("num_hidden_layers", "1 to 128"));

@@ -217,30 +217,46 @@ impl Blocks {
             let default = default.map(str::to_owned).to_vec();
             let found = fields.or(key, default, "a list of block types")?;
             if found.len() != count {
-                let expected =
-                    format!("{count} block types, one for each of `block_out_channels`");
+                let expected = format!("{count} block types, one for each of `block_out_channels`");
                 return Err(fields.wrong(key, &expected));
             }
             Ok(found)
         };
         let down_depths = fields.per_block(DEPTHS, Depth::Each(1), count)?;
-        let nested = down_depths.iter().any(|depth| matches!(depth, Depth::List(_)));
-        let reversed = fields.present(REVERSE_DEPTHS).is_some_and(|value| !value.is_null());
+        let nested = down_depths
+            .iter()
+            .any(|depth| matches!(depth, Depth::List(_)));
+        let reversed = fields
+            .present(REVERSE_DEPTHS)
+            .is_some_and(|value| !value.is_null());
         let up_depths = if reversed {
             fields.per_block(REVERSE_DEPTHS, Depth::Each(1), count)?
         } else if nested {
-            return Err(fields.wrong(REVERSE_DEPTHS, "a list, since `transformer_layers_per_block` is nested"));
+            return Err(fields.wrong(
+                REVERSE_DEPTHS,
+                "a list, since `transformer_layers_per_block` is nested",
+            ));
         } else {
             down_depths.iter().rev().cloned().collect()
         };
         let blocks = Self {
             down_types: types(
                 "down_block_types",
-                ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+                [
+                    "CrossAttnDownBlock2D",
+                    "CrossAttnDownBlock2D",
+                    "CrossAttnDownBlock2D",
+                    "DownBlock2D",
+                ],
             )?,
             up_types: types(
                 "up_block_types",
-                ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+                [
+                    "UpBlock2D",
+                    "CrossAttnUpBlock2D",
+                    "CrossAttnUpBlock2D",
+                    "CrossAttnUpBlock2D",
+                ],
             )?,
             layers: fields.per_block("layers_per_block", 2, count)?,
             // diffusers' historical misnomer: this key holds the number of heads, not their width.
@@ -255,9 +271,8 @@ impl Blocks {
     }
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
-        let within = |values: &[usize], limit: usize| {
-            values.iter().all(|value| (1..=limit).contains(value))
-        };
+        let within =
+            |values: &[usize], limit: usize| values.iter().all(|value| (1..=limit).contains(value));
         if !within(&self.layers, MAX_LAYERS) {
             return Err(fields.wrong("layers_per_block", "1 to 128 layers"));
         }
@@ -283,7 +298,11 @@ impl Blocks {
                 }
                 _ => return Err(fields.refused(key, "DownBlock2D or CrossAttnDownBlock2D")),
             };
-            blocks.push(BlockConfig { out_channels, layers, attention });
+            blocks.push(BlockConfig {
+                out_channels,
+                layers,
+                attention,
+            });
         }
         Ok(blocks)
     }
@@ -302,7 +321,11 @@ impl Blocks {
                 }
                 _ => return Err(fields.refused(key, "UpBlock2D or CrossAttnUpBlock2D")),
             };
-            blocks.push(BlockConfig { out_channels, layers, attention });
+            blocks.push(BlockConfig {
+                out_channels,
+                layers,
+                attention,
+            });
         }
         Ok(blocks)
     }
@@ -358,13 +381,13 @@ fn depths(fields: &Fields<'_>, key: &str, depth: &Depth, layers: usize) -> Resul
 }
 
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
-    fields.only("_class_name", [json!("UNet2DConditionModel")])?;
-    fields.only("act_fn", [json!("silu"), json!("swish")])?;
-    fields.only("time_embedding_type", [json!("positional")])?;
-    fields.only("resnet_time_scale_shift", [json!("default")])?;
-    fields.only("attention_type", [json!("default")])?;
-    fields.only("addition_embed_type", [json!("text_time")])?;
-    fields.only("resnet_out_scale_factor", [json!(1.0)])?;
+    fields.only("_class_name", &[json!("UNet2DConditionModel")])?;
+    fields.only("act_fn", &[json!("silu"), json!("swish")])?;
+    fields.only("time_embedding_type", &[json!("positional")])?;
+    fields.only("resnet_time_scale_shift", &[json!("default")])?;
+    fields.only("attention_type", &[json!("default")])?;
+    fields.only("addition_embed_type", &[json!("text_time")])?;
+    fields.only("resnet_out_scale_factor", &[json!(1.0)])?;
     for key in [
         "center_input_sample",
         "dual_cross_attention",
@@ -372,7 +395,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
         "class_embeddings_concat",
         "mid_block_only_cross_attention",
     ] {
-        fields.only(key, [json!(false)])?;
+        fields.only(key, &[json!(false)])?;
     }
     for key in [
         "num_attention_heads",
@@ -382,7 +405,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<()> {
         "timestep_post_act",
         "cross_attention_norm",
     ] {
-        fields.only(key, [])?;
+        fields.only(key, &[])?;
     }
     Ok(())
 }
@@ -443,14 +466,22 @@ fn addition(fields: &Fields<'_>) -> Result<Option<AdditionConfig>> {
 }
 
 fn encoder_hid_dim(fields: &Fields<'_>, blocks: &Blocks) -> Result<Option<usize>> {
-    fields.only("encoder_hid_dim_type", [json!("text_proj")])?;
+    fields.only("encoder_hid_dim_type", &[json!("text_proj")])?;
     let dim = fields.optional_extent("encoder_hid_dim")?;
     let kind: Option<String> = fields.optional("encoder_hid_dim_type", "a name")?;
     if dim.is_none() && kind.is_some() {
-        return Err(fields.wrong("encoder_hid_dim", "a width, since `encoder_hid_dim_type` is given"));
+        return Err(fields.wrong(
+            "encoder_hid_dim",
+            "a width, since `encoder_hid_dim_type` is given",
+        ));
     }
     let first = blocks.cross_attention_dim[0];
-    if dim.is_some() && blocks.cross_attention_dim.iter().any(|&width| width != first) {
+    if dim.is_some()
+        && blocks
+            .cross_attention_dim
+            .iter()
+            .any(|&width| width != first)
+    {
         return Err(Error::unsupported(
             "unet/config.json: `cross_attention_dim` varies by block, expected one width beside `encoder_hid_dim`",
         ));

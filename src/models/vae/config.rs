@@ -10,6 +10,10 @@ use crate::models::fields::{Fields, MAX_LAYERS};
 
 /// What an autoencoder is made of, and how its latents relate to those of the UNet.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each switch of the file"
+)]
 pub struct VaeConfig {
     /// Channels of the picture that is encoded.
     pub in_channels: usize,
@@ -47,11 +51,14 @@ impl VaeConfig {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for those this version cannot honour, each with the key's name.
     pub fn from_json(component: &str, config: &Value) -> Result<Self> {
         let fields = Fields::new(component, config)?;
-        fields.only("_class_name", [json!("AutoencoderKL")])?;
-        fields.only("act_fn", [json!("silu"), json!("swish")])?;
+        fields.only("_class_name", &[json!("AutoencoderKL")])?;
+        fields.only("act_fn", &[json!("silu"), json!("swish")])?;
         let block_out_channels = fields.extents("block_out_channels", &[64])?;
         let norm_num_groups = fields.extent("norm_num_groups", 32)?;
-        if block_out_channels.iter().any(|width| !width.is_multiple_of(norm_num_groups)) {
+        if block_out_channels
+            .iter()
+            .any(|width| !width.is_multiple_of(norm_num_groups))
+        {
             let expected = format!("a divisor of every width in {block_out_channels:?}");
             return Err(fields.wrong("norm_num_groups", &expected));
         }
@@ -99,10 +106,7 @@ fn block_types(fields: &Fields<'_>, key: &str, supported: &str, blocks: usize) -
     Ok(())
 }
 
-fn latents_mean_std(
-    fields: &Fields<'_>,
-    channels: usize,
-) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
+fn latents_mean_std(fields: &Fields<'_>, channels: usize) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
     let expected = format!("a list of {channels} numbers, one for each latent channel");
     let list = |key| -> Result<Option<Vec<f64>>> {
         let values: Option<Vec<f64>> = fields.optional(key, &expected)?;
@@ -115,7 +119,11 @@ fn latents_mean_std(
         (Some(mean), Some(std)) if std.iter().all(|std| *std > 0.0) => Ok(Some((mean, std))),
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(fields.wrong("latents_std", "numbers above 0")),
-        (Some(_), None) => Err(fields.wrong("latents_std", "a list, since `latents_mean` is given")),
-        (None, Some(_)) => Err(fields.wrong("latents_mean", "a list, since `latents_std` is given")),
+        (Some(_), None) => {
+            Err(fields.wrong("latents_std", "a list, since `latents_mean` is given"))
+        }
+        (None, Some(_)) => {
+            Err(fields.wrong("latents_mean", "a list, since `latents_std` is given"))
+        }
     }
 }
