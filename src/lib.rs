@@ -11,6 +11,7 @@ pub mod events;
 pub mod host;
 pub mod models;
 pub mod nn;
+pub mod rng;
 pub mod samplers;
 pub mod weights;
 

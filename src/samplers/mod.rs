@@ -1,10 +1,26 @@
 //! Samplers: each its paper's algorithm in one file, with the loop inside.
 //!
-//! A sampler sees a [`Denoiser`], noise levels, a noise source and an observer, nothing else. Guidance,
-//! prediction type and conditioning live behind the denoiser (`backend::inference`).
+//! A sampler sees a [`Denoiser`], the levels of a [`Plan`], a noise source and an observer, nothing else.
+//! Guidance, prediction type and conditioning live behind the denoiser (`backend::inference`); which
+//! levels are visited is decided before the run by the rules in [`schedule`]. Names, aliases, help and
+//! construction are rows of the one table in [`registry`].
 
 use crate::error::Result;
 use crate::host::HostTensor;
+
+mod ddim;
+mod euler;
+mod maths;
+mod plan;
+mod prediction;
+pub mod registry;
+pub mod schedule;
+
+pub use ddim::Ddim;
+pub use euler::Euler;
+pub use plan::{Coordinates, NoiseLevel, Plan, Step};
+pub use prediction::{Clip, PredictionType};
+pub use registry::{SAMPLERS, SamplerKind, SamplerSpec};
 
 /// The model as samplers see it: noisy latents in, its estimate of the clean latents out.
 ///
@@ -29,4 +45,69 @@ pub trait Denoiser {
 pub trait NoiseSource {
     /// Standard normal noise of `shape` = (batch, channels, height, width); each picture of the batch draws from its own generator.
     fn noise(&mut self, shape: &[usize]) -> HostTensor;
+}
+
+/// What an observer learns of a step that is just done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepInfo {
+    /// Number of the step within the plan, from 0.
+    pub index: usize,
+    /// Steps in all.
+    pub total: usize,
+    /// Timestep the model saw.
+    pub timestep: f64,
+    /// Noise level before the step, relative to the clean latents; infinite at zero terminal SNR.
+    pub sigma: f64,
+}
+
+/// Receives each finished step: what it was, the latents after it and the estimate of the clean latents
+/// it used, where there is one. An error it returns ends the run and becomes the run's error.
+pub type OnStep<'a> = dyn FnMut(&StepInfo, &HostTensor, Option<&HostTensor>) -> Result<()> + 'a;
+
+/// Everything a sampler works with.
+pub struct Run<'a> {
+    /// The levels to visit.
+    pub plan: &'a Plan,
+    /// The model.
+    pub denoiser: &'a mut dyn Denoiser,
+    /// Noise for stochastic samplers, drawn in the order diffusers draws it.
+    pub noise: &'a mut dyn NoiseSource,
+    /// Called after each step.
+    pub on_step: &'a mut OnStep<'a>,
+}
+
+impl std::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run")
+            .field("plan", self.plan)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Run<'_> {
+    /// Tells the observer that step `index` of the plan is done.
+    fn report(
+        &mut self,
+        index: usize,
+        x: &HostTensor,
+        denoised: Option<&HostTensor>,
+    ) -> Result<()> {
+        let at = self.plan.steps()[index].at;
+        let info = StepInfo {
+            index,
+            total: self.plan.steps().len(),
+            timestep: at.timestep,
+            sigma: at.sigma,
+        };
+        (self.on_step)(&info, x, denoised)
+    }
+}
+
+/// A way from noise to a picture.
+pub trait Sampler: std::fmt::Debug + Send + Sync {
+    /// Takes `x`, (B, C, H, W) at the first level of the run's plan, to its last level.
+    ///
+    /// # Errors
+    /// Whatever the denoiser or the observer fails with.
+    fn sample(&self, x: HostTensor, run: &mut Run<'_>) -> Result<HostTensor>;
 }

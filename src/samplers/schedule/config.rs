@@ -1,0 +1,419 @@
+//! `scheduler_config.json`, and what it means for a given sampler.
+//!
+//! A key that is missing takes the default of the scheduler that is *used*, not of the one the file
+//! names: that is what diffusers' `from_config` does, and why SD1.5 (whose file has no
+//! `timestep_spacing`) runs Euler on linspace and PNDM on leading timesteps.
+
+use serde::Deserialize;
+
+use super::super::prediction::{Clip, PredictionType};
+use super::betas::BetaSchedule;
+use super::sigmas::ScheduleKind;
+use super::timesteps::TimestepSpacing;
+use crate::error::{Error, Result};
+
+/// The keys of a `scheduler_config.json` that bear on inference; `None` is a key that is not there.
+///
+/// Unknown keys are tolerated. Known keys are honoured, or refused by name when a sampler is made.
+/// Field names are the file's.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are diffusers' keys, documented there"
+)]
+#[serde(default)]
+pub struct SchedulerConfig {
+    #[serde(rename = "_class_name")]
+    pub class_name: Option<String>,
+    pub num_train_timesteps: Option<usize>,
+    pub beta_start: Option<f64>,
+    pub beta_end: Option<f64>,
+    pub beta_schedule: Option<BetaSchedule>,
+    pub trained_betas: Option<Vec<f64>>,
+    pub prediction_type: Option<PredictionType>,
+    pub timestep_spacing: Option<TimestepSpacing>,
+    pub timestep_type: Option<String>,
+    pub steps_offset: Option<usize>,
+    pub set_alpha_to_one: Option<bool>,
+    pub rescale_betas_zero_snr: Option<bool>,
+    pub clip_sample: Option<bool>,
+    pub clip_sample_range: Option<f64>,
+    pub thresholding: Option<bool>,
+    pub dynamic_thresholding_ratio: Option<f64>,
+    pub sample_max_value: Option<f64>,
+    pub use_karras_sigmas: Option<bool>,
+    pub use_exponential_sigmas: Option<bool>,
+    pub use_beta_sigmas: Option<bool>,
+    pub use_lu_lambdas: Option<bool>,
+    pub use_flow_sigmas: Option<bool>,
+    pub interpolation_type: Option<InterpolationType>,
+    pub final_sigmas_type: Option<FinalSigmas>,
+    pub sigma_min: Option<f64>,
+    pub sigma_max: Option<f64>,
+    pub lambda_min_clipped: Option<f64>,
+    pub skip_prk_steps: Option<bool>,
+    pub algorithm_type: Option<String>,
+    pub solver_order: Option<usize>,
+    pub solver_type: Option<String>,
+    pub lower_order_final: Option<bool>,
+    pub euler_at_final: Option<bool>,
+    pub variance_type: Option<String>,
+    pub original_inference_steps: Option<usize>,
+    pub timestep_scaling: Option<f64>,
+}
+
+/// How sigmas between training timesteps are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InterpolationType {
+    /// Linearly between the sigmas of the timesteps on either side.
+    #[default]
+    Linear,
+    /// Not at all: the logarithms of the sigmas are spread evenly from the largest to the smallest.
+    LogLinear,
+}
+
+/// Where the last step ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinalSigmas {
+    /// At the clean latents.
+    #[default]
+    Zero,
+    /// At the noise of training timestep 0.
+    SigmaMin,
+}
+
+/// Second-order term of DPM-Solver++.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SolverType {
+    /// The midpoint rule (Lu et al. 2022, "DPM-Solver++", algorithm 2).
+    #[default]
+    Midpoint,
+    /// Heun's rule.
+    Heun,
+}
+
+/// What a scheduler of diffusers takes for keys that the file does not have.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// First beta.
+    pub beta_start: f64,
+    /// Last beta.
+    pub beta_end: f64,
+    /// How betas run between them.
+    pub beta_schedule: BetaSchedule,
+    /// How timesteps are spread.
+    pub timestep_spacing: TimestepSpacing,
+    /// Whether the last step ends at `ᾱ = 1`.
+    pub set_alpha_to_one: bool,
+    /// Whether estimates of the clean latents are cut.
+    pub clip_sample: bool,
+    /// Keys this scheduler does not know and so does not obey.
+    pub ignores: &'static [Ignored],
+}
+
+/// Keys that some of diffusers' schedulers do not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ignored {
+    /// `rescale_betas_zero_snr`.
+    ZeroSnr,
+    /// `clip_sample`.
+    Clip,
+    /// `thresholding`.
+    Thresholding,
+    /// `use_karras_sigmas` and its like, `interpolation_type`, `final_sigmas_type`.
+    Sigmas,
+    /// `use_lu_lambdas`.
+    LuLambdas,
+}
+
+impl Defaults {
+    /// What most of diffusers' schedulers have in common.
+    pub const COMMON: Self = Self {
+        beta_start: 1e-4,
+        beta_end: 0.02,
+        beta_schedule: BetaSchedule::Linear,
+        timestep_spacing: TimestepSpacing::Linspace,
+        set_alpha_to_one: true,
+        clip_sample: false,
+        ignores: &[],
+    };
+}
+
+/// A [`SchedulerConfig`] read for one sampler: every value decided.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one of diffusers' independent switches"
+)]
+pub struct Settings {
+    /// Timesteps of training.
+    pub num_train_timesteps: usize,
+    /// First beta.
+    pub beta_start: f64,
+    /// Last beta.
+    pub beta_end: f64,
+    /// How betas run between them.
+    pub beta_schedule: BetaSchedule,
+    /// All betas, where the file lists them.
+    pub trained_betas: Option<Vec<f64>>,
+    /// Whether betas are rescaled so that the last level is pure noise.
+    pub rescale_betas_zero_snr: bool,
+    /// What the network predicts.
+    pub prediction_type: PredictionType,
+    /// How timesteps are spread.
+    pub timestep_spacing: TimestepSpacing,
+    /// Added to timesteps of leading spacing.
+    pub steps_offset: usize,
+    /// Whether the last step of DDIM and PNDM ends at `ᾱ = 1`, rather than at that of timestep 0.
+    pub set_alpha_to_one: bool,
+    /// What is done to estimates of the clean latents.
+    pub clip: Clip,
+    /// The curve sigmas follow.
+    pub sigmas: ScheduleKind,
+    /// Smallest sigma of the curve, where the file sets it.
+    pub sigma_min: Option<f64>,
+    /// Largest sigma of the curve, where the file sets it.
+    pub sigma_max: Option<f64>,
+    /// How sigmas between training timesteps are found.
+    pub interpolation: InterpolationType,
+    /// Where the last step ends.
+    pub final_sigmas: FinalSigmas,
+    /// Levels of a lower log signal-to-noise ratio than this are left out by DPM-Solver++.
+    pub lambda_min_clipped: f64,
+    /// Whether PNDM starts without Runge-Kutta steps.
+    pub skip_prk_steps: bool,
+    /// Order of DPM-Solver++, 1 to 3.
+    pub solver_order: usize,
+    /// Its second-order term.
+    pub solver_type: SolverType,
+    /// Whether it ends with lower orders in runs of under 15 steps.
+    pub lower_order_final: bool,
+    /// Whether its last step is of first order.
+    pub euler_at_final: bool,
+    /// Steps of LCM's distillation.
+    pub original_inference_steps: usize,
+    /// Factor on timesteps in LCM's boundary condition.
+    pub timestep_scaling: f64,
+    /// Stochasticity of DDIM, 0 to 1.
+    pub eta: f64,
+}
+
+impl SchedulerConfig {
+    /// Reads a parsed `scheduler_config.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) when a known key has a value of the wrong
+    /// type or one that is not known.
+    pub fn from_json(json: &serde_json::Value) -> Result<Self> {
+        Self::deserialize(json)
+            .map_err(|error| Error::malformed(format!("scheduler_config.json: {error}")))
+    }
+
+    /// Decides every value, with `defaults` for keys that are not there.
+    ///
+    /// # Errors
+    /// `Unsupported` naming the key whose value cannot be served, `Malformed` for values out of range.
+    pub fn resolve(&self, defaults: &Defaults) -> Result<Settings> {
+        self.without(defaults.ignores).resolve_all(defaults)
+    }
+
+    fn resolve_all(&self, defaults: &Defaults) -> Result<Settings> {
+        self.refuse_unsupported()?;
+        let settings = Settings {
+            num_train_timesteps: self.num_train_timesteps.unwrap_or(1000),
+            beta_start: self.beta_start.unwrap_or(defaults.beta_start),
+            beta_end: self.beta_end.unwrap_or(defaults.beta_end),
+            beta_schedule: self.beta_schedule.unwrap_or(defaults.beta_schedule),
+            trained_betas: self.trained_betas.clone(),
+            rescale_betas_zero_snr: self.rescale_betas_zero_snr.unwrap_or(false),
+            prediction_type: self.prediction_type.unwrap_or_default(),
+            timestep_spacing: self.timestep_spacing.unwrap_or(defaults.timestep_spacing),
+            steps_offset: self.steps_offset.unwrap_or(0),
+            set_alpha_to_one: self.set_alpha_to_one.unwrap_or(defaults.set_alpha_to_one),
+            clip: self.clip(defaults),
+            sigmas: self.sigma_curve()?,
+            sigma_min: self.sigma_min,
+            sigma_max: self.sigma_max,
+            interpolation: self.interpolation_type.unwrap_or_default(),
+            final_sigmas: self.final_sigmas_type.unwrap_or_default(),
+            lambda_min_clipped: self.lambda_min_clipped.unwrap_or(f64::NEG_INFINITY),
+            skip_prk_steps: self.skip_prk_steps.unwrap_or(false),
+            solver_order: self.solver_order.unwrap_or(2),
+            solver_type: self.solver_type()?,
+            lower_order_final: self.lower_order_final.unwrap_or(true),
+            euler_at_final: self.euler_at_final.unwrap_or(false),
+            original_inference_steps: self.original_inference_steps.unwrap_or(50),
+            timestep_scaling: self.timestep_scaling.unwrap_or(10.0),
+            eta: 0.0,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The configuration without keys that a scheduler does not know.
+    fn without(&self, ignored: &[Ignored]) -> Self {
+        let mut config = self.clone();
+        for key in ignored {
+            match key {
+                Ignored::ZeroSnr => config.rescale_betas_zero_snr = None,
+                Ignored::Clip => config.clip_sample = None,
+                Ignored::Thresholding => config.thresholding = None,
+                Ignored::Sigmas => {
+                    config.use_karras_sigmas = None;
+                    config.use_exponential_sigmas = None;
+                    config.use_beta_sigmas = None;
+                    config.use_lu_lambdas = None;
+                    config.interpolation_type = None;
+                    config.final_sigmas_type = None;
+                }
+                Ignored::LuLambdas => config.use_lu_lambdas = None,
+            }
+        }
+        config
+    }
+
+    fn clip(&self, defaults: &Defaults) -> Clip {
+        if self.thresholding == Some(true) {
+            return Clip::Dynamic {
+                ratio: self.dynamic_thresholding_ratio.unwrap_or(0.995) as f32,
+                max: self.sample_max_value.unwrap_or(1.0) as f32,
+            };
+        }
+        if self.clip_sample.unwrap_or(defaults.clip_sample) {
+            return Clip::Range(self.clip_sample_range.unwrap_or(1.0) as f32);
+        }
+        Clip::None
+    }
+
+    fn sigma_curve(&self) -> Result<ScheduleKind> {
+        let flags = [
+            (self.use_karras_sigmas, ScheduleKind::Karras),
+            (self.use_exponential_sigmas, ScheduleKind::Exponential),
+            (self.use_lu_lambdas, ScheduleKind::Lu),
+        ];
+        let mut chosen = flags
+            .iter()
+            .filter(|(flag, _)| *flag == Some(true))
+            .map(|&(_, kind)| kind);
+        let first = chosen.next().unwrap_or(ScheduleKind::Automatic);
+        match chosen.next() {
+            Some(second) => Err(Error::malformed(format!(
+                "scheduler_config.json asks for {first} and {second} sigmas at once, expected one"
+            ))),
+            None => Ok(first),
+        }
+    }
+
+    fn solver_type(&self) -> Result<SolverType> {
+        match self.solver_type.as_deref() {
+            // diffusers' own reading of other solvers' terms in a DPM-Solver's config.
+            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Ok(SolverType::Midpoint),
+            Some("heun") => Ok(SolverType::Heun),
+            Some(other) => Err(Error::unsupported(format!(
+                "solver_type is {other:?}, expected \"midpoint\" or \"heun\""
+            ))),
+        }
+    }
+
+    /// Names the key that asks for what is not there.
+    fn refuse_unsupported(&self) -> Result<()> {
+        let refuse = |key: &str, value: &str| {
+            Err(Error::unsupported(format!(
+                "scheduler_config.json sets {key} to {value}, which is not supported"
+            )))
+        };
+        if self.use_flow_sigmas == Some(true) {
+            return refuse("use_flow_sigmas", "true");
+        }
+        if self.use_beta_sigmas == Some(true) {
+            return refuse("use_beta_sigmas", "true");
+        }
+        if self.timestep_type.as_deref() == Some("continuous")
+            && self.prediction_type == Some(PredictionType::VPrediction)
+        {
+            return refuse("timestep_type", "\"continuous\"");
+        }
+        match self.variance_type.as_deref() {
+            Some(kind @ ("learned" | "learned_range")) => refuse("variance_type", kind),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses values that no training can have had.
+    fn check(&self) -> Result<()> {
+        let wrong = |key: &str, found: &dyn std::fmt::Display, expected: &str| {
+            Err(Error::malformed(format!(
+                "scheduler_config.json: {key} is {found}, expected {expected}"
+            )))
+        };
+        if !(2..=100_000).contains(&self.num_train_timesteps) {
+            return wrong(
+                "num_train_timesteps",
+                &self.num_train_timesteps,
+                "2 to 100000",
+            );
+        }
+        for (key, beta) in [("beta_start", self.beta_start), ("beta_end", self.beta_end)] {
+            if !(0.0..1.0).contains(&beta) {
+                return wrong(key, &beta, "a number from 0 to below 1");
+            }
+        }
+        if let Some(betas) = &self.trained_betas {
+            if betas.len() != self.num_train_timesteps {
+                return wrong(
+                    "the number of trained_betas",
+                    &betas.len(),
+                    "num_train_timesteps",
+                );
+            }
+            if let Some(beta) = betas.iter().find(|beta| !(0.0..=1.0).contains(*beta)) {
+                return wrong("one of trained_betas", beta, "a number from 0 to 1");
+            }
+        }
+        if self.steps_offset >= self.num_train_timesteps {
+            return wrong(
+                "steps_offset",
+                &self.steps_offset,
+                "less than num_train_timesteps",
+            );
+        }
+        if !(1..=3).contains(&self.solver_order) {
+            return wrong("solver_order", &self.solver_order, "1, 2 or 3");
+        }
+        if !(1..=self.num_train_timesteps).contains(&self.original_inference_steps) {
+            return wrong(
+                "original_inference_steps",
+                &self.original_inference_steps,
+                "1 to num_train_timesteps",
+            );
+        }
+        if !(self.timestep_scaling.is_finite() && self.timestep_scaling > 0.0) {
+            return wrong(
+                "timestep_scaling",
+                &self.timestep_scaling,
+                "a number above 0",
+            );
+        }
+        for (key, sigma) in [("sigma_min", self.sigma_min), ("sigma_max", self.sigma_max)] {
+            if let Some(sigma) = sigma.filter(|sigma| !(sigma.is_finite() && *sigma > 0.0)) {
+                return wrong(key, &sigma, "a number above 0");
+            }
+        }
+        match self.clip {
+            Clip::Range(range) if !(range.is_finite() && range > 0.0) => {
+                wrong("clip_sample_range", &range, "a number above 0")
+            }
+            Clip::Dynamic { ratio, .. } if !(0.0..=1.0).contains(&ratio) => {
+                wrong("dynamic_thresholding_ratio", &ratio, "a number from 0 to 1")
+            }
+            Clip::Dynamic { max, .. } if !(max.is_finite() && max > 0.0) => {
+                wrong("sample_max_value", &max, "a number above 0")
+            }
+            _ => Ok(()),
+        }
+    }
+}
