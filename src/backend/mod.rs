@@ -2,5 +2,7 @@
 
 pub mod sampling;
 pub mod scheduler;
+pub mod vae;
 
 pub use sampling::SamplingConfig;
+pub use vae::{VaeDecoder, VaeEncoder};

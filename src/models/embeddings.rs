@@ -91,3 +91,76 @@ impl TimestepEmbedding {
         self.linear_2.forward(&hidden)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(flip_sin_to_cos: bool, freq_shift: f64) -> TimeConfig {
+        TimeConfig {
+            sinusoid_dim: 6,
+            embed_dim: 24,
+            flip_sin_to_cos,
+            freq_shift,
+            cond_proj_dim: None,
+        }
+    }
+
+    /// `get_timestep_embedding(torch.tensor([500.5]), 6, flip_sin_to_cos=True, downscale_freq_shift=0)` of diffusers.
+    #[test]
+    fn sinusoids_are_those_of_diffusers() {
+        let found = timestep_embedding(500.5, 6, &time(true, 0.0));
+        assert_near(
+            &found,
+            &[
+                -0.551_388_98,
+                -0.324_791_64,
+                0.472_831_73,
+                -0.834_248_3,
+                -0.945_785_58,
+                0.881_152_75,
+            ],
+        );
+        let found = timestep_embedding(500.5, 7, &time(false, 1.0));
+        assert_near(
+            &found,
+            &[
+                -0.834_248_3,
+                -0.957_493_96,
+                0.050_029_1,
+                -0.551_388_98,
+                0.288_453_34,
+                0.998_747_77,
+                0.0,
+            ],
+        );
+    }
+
+    /// `get_guidance_scale_embedding(torch.tensor([8.0 - 1]), 6)` of diffusers' `StableDiffusionPipeline`.
+    #[test]
+    fn guidance_is_embedded_less_one() {
+        let found = guidance_embedding(8.0, 6);
+        assert_near(
+            &found,
+            &[
+                0.506_885_41,
+                0.773_890_67,
+                0.644_217_61,
+                0.862_013_46,
+                0.633_319_2,
+                0.764_842_21,
+            ],
+        );
+    }
+
+    fn assert_near(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let difference = (found - expected).abs();
+            assert!(
+                difference < 1e-6,
+                "element {i}: found {found}, expected {expected}"
+            );
+        }
+    }
+}
