@@ -1,0 +1,84 @@
+"""Writes tests/fixtures/<family>/: configurations, manifests and what diffusers makes of them.
+
+    python make_fixtures.py [FAMILY ..]
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import tempfile
+
+import diffusers
+import numpy as np
+import safetensors.numpy
+import torch
+import transformers
+
+import families
+import models
+import runs
+
+FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "tests" / "fixtures"
+
+
+def versions() -> dict[str, str]:
+    """What made the numbers."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def write_manifest(family: str, folder: pathlib.Path) -> None:
+    """One line a tensor; a component that is another family's own is only named."""
+    like = families.FAMILIES[family]["like"]
+    blocks = []
+    for component, config in families.configs(family, full=False).items():
+        if component in like:
+            blocks.append(f'"{component}": "{like[component]}"')
+            continue
+        with torch.device("meta"):
+            rows = models.manifest(component, models.build(component, config))
+        lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+        blocks.append(f'"{component}": [\n{lines}\n]')
+    (folder / "manifest.json").write_text("{\n" + ",\n".join(blocks) + "\n}\n")
+
+
+def make(family: str, work: pathlib.Path) -> None:
+    """Writes one family's folder."""
+    folder = FIXTURES / family
+    models.write_configs(family, folder, full=False)
+    write_manifest(family, folder)
+    parts = models.load(family, work)
+    tensors, notes = runs.record(family, parts)
+    safetensors.numpy.save_file(
+        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "golden.safetensors"
+    )
+    (folder / "golden.safetensors").chmod(0o644)
+    head = {
+        "family": family,
+        "versions": versions(),
+        "command": f"python tools/reference/make_fixtures.py {family}",
+        "prompt": families.PROMPT,
+    }
+    models.write_json(folder / "golden.json", head | notes)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{family}: {len(tensors)} tensors, {size / 1024:.0f} KiB")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("family", nargs="*", default=list(families.FAMILIES))
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as work:
+        for family in parser.parse_args().family:
+            make(family, pathlib.Path(work))
+
+
+if __name__ == "__main__":
+    main()
