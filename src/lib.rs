@@ -9,10 +9,12 @@ pub mod backend;
 pub mod error;
 pub mod events;
 pub mod host;
+pub mod image_io;
 pub mod models;
 pub mod nn;
 pub mod rng;
 pub mod samplers;
+pub mod tokenizer;
 pub mod weights;
 
 pub use backend::SamplingConfig;
