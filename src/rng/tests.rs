@@ -50,3 +50,38 @@ fn a_picture_does_not_depend_on_its_batch() {
         assert_eq!(second.item(index).unwrap(), alone.noise(&shape));
     }
 }
+
+#[test]
+fn every_draw_is_torchs_to_the_last_bit() {
+    let fixture: serde_json::Value = serde_json::from_str(include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/samplers/rng.json"
+    )))
+    .unwrap();
+    let mut failures = Vec::new();
+    for case in fixture["cases"].as_array().unwrap() {
+        let seed = case["seed"].as_u64().unwrap();
+        let mut generator = TorchGenerator::new(seed);
+        for draw in case["draws"].as_array().unwrap() {
+            let shape: Vec<usize> = serde_json::from_value(draw["shape"].clone()).unwrap();
+            let found = generator.randn(shape.clone());
+            let last = found.data()[found.data().len() - 1];
+            let hash = fnv1a64(found.data());
+            if u64::from(last.to_bits()) != draw["last"].as_u64().unwrap()
+                || format!("{hash:016x}") != draw["hash"].as_str().unwrap()
+            {
+                failures.push(format!("seed {seed}, shape {shape:?}: last value {last}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+fn fnv1a64(values: &[f32]) -> u64 {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}

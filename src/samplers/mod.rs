@@ -9,16 +9,26 @@ use crate::error::Result;
 use crate::host::HostTensor;
 
 mod ddim;
+mod dpmpp_2m;
 mod euler;
+mod euler_ancestral;
+mod lcm;
 mod maths;
 mod plan;
+mod pndm;
 mod prediction;
 pub mod registry;
 pub mod schedule;
+#[cfg(test)]
+mod tests;
 
 pub use ddim::Ddim;
+pub use dpmpp_2m::Dpmpp2m;
 pub use euler::Euler;
+pub use euler_ancestral::EulerAncestral;
+pub use lcm::Lcm;
 pub use plan::{Coordinates, NoiseLevel, Plan, Step};
+pub use pndm::Pndm;
 pub use prediction::{Clip, PredictionType};
 pub use registry::{SAMPLERS, SamplerKind, SamplerSpec};
 

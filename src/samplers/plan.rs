@@ -52,6 +52,7 @@ pub struct Plan {
     steps: Vec<Step>,
     coordinates: Coordinates,
     initial_scale: f64,
+    skipped: usize,
 }
 
 /// How a sampler writes noisy latents.
@@ -83,15 +84,22 @@ impl Plan {
     /// A plan of given steps.
     ///
     /// # Errors
-    /// When there is no step.
+    /// When there is no step, or an infinite sigma in variance-exploding coordinates.
     pub fn new(steps: Vec<Step>, coordinates: Coordinates, initial_scale: f64) -> Result<Self> {
         if steps.is_empty() {
             return Err(Error::invalid("the plan has no step"));
+        }
+        let exploding = coordinates == Coordinates::VarianceExploding;
+        if exploding && steps.iter().any(|step| !step.at.sigma.is_finite()) {
+            return Err(Error::unsupported(
+                "the schedule has infinite noise levels, which samplers in sigmas cannot visit",
+            ));
         }
         Ok(Self {
             steps,
             coordinates,
             initial_scale,
+            skipped: 0,
         })
     }
 
@@ -154,6 +162,18 @@ impl Plan {
     /// When nothing would be left.
     pub fn skip(&self, count: usize) -> Result<Self> {
         let steps = self.steps.get(count..).unwrap_or_default().to_vec();
-        Self::new(steps, self.coordinates, self.initial_scale)
+        let mut plan = Self::new(steps, self.coordinates, self.initial_scale)?;
+        plan.skipped = self.skipped + count;
+        Ok(plan)
+    }
+
+    /// How many steps [`skip`](Self::skip) left out.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// Steps of the whole plan, those left out included.
+    pub fn full_len(&self) -> usize {
+        self.skipped + self.steps.len()
     }
 }

@@ -6,9 +6,10 @@ use std::str::FromStr;
 use super::Sampler;
 use super::plan::{Coordinates, Plan};
 use super::schedule::{
-    Defaults, Ignored, NoiseSchedule, SCHEDULES, ScheduleKind, Settings, TimestepSpacing,
+    BetaSchedule, Defaults, Ignored, NoiseSchedule, SCHEDULES, ScheduleKind, Settings,
+    TimestepSpacing,
 };
-use super::{ddim::Ddim, euler::Euler};
+use super::{Ddim, Dpmpp2m, Euler, EulerAncestral, Lcm, Pndm};
 use crate::error::{Error, Result};
 
 /// Which sampler.
@@ -16,8 +17,16 @@ use crate::error::{Error, Result};
 pub enum SamplerKind {
     /// DDIM.
     Ddim,
+    /// PNDM.
+    Pndm,
     /// Euler.
     Euler,
+    /// Euler ancestral.
+    EulerAncestral,
+    /// DPM++ 2M.
+    Dpmpp2m,
+    /// LCM.
+    Lcm,
 }
 
 /// A row of [`SAMPLERS`].
@@ -65,6 +74,28 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         build: Ddim::build,
     },
     SamplerSpec {
+        kind: SamplerKind::Pndm,
+        name: "pndm",
+        label: "PLMS",
+        aliases: &["plms"],
+        class_names: &["PNDMScheduler"],
+        help: "the sampler SD1.x was published with; 50 steps",
+        coordinates: Coordinates::VariancePreserving,
+        defaults: Defaults {
+            timestep_spacing: TimestepSpacing::Leading,
+            set_alpha_to_one: false,
+            ignores: &[
+                Ignored::ZeroSnr,
+                Ignored::Clip,
+                Ignored::Thresholding,
+                Ignored::Sigmas,
+            ],
+            ..Defaults::COMMON
+        },
+        plan: Pndm::plan,
+        build: Pndm::build,
+    },
+    SamplerSpec {
         kind: SamplerKind::Euler,
         name: "euler",
         label: "Euler",
@@ -78,6 +109,55 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Euler::plan,
         build: Euler::build,
+    },
+    SamplerSpec {
+        kind: SamplerKind::EulerAncestral,
+        name: "euler_a",
+        label: "Euler a",
+        aliases: &["euler_ancestral"],
+        class_names: &["EulerAncestralDiscreteScheduler"],
+        help: "new noise after each step, so pictures change with the number of steps; 20 to 40 steps",
+        coordinates: Coordinates::VarianceExploding,
+        defaults: Defaults {
+            ignores: &[Ignored::Clip, Ignored::Thresholding, Ignored::Sigmas],
+            ..Defaults::COMMON
+        },
+        plan: Euler::plan,
+        build: EulerAncestral::build,
+    },
+    SamplerSpec {
+        kind: SamplerKind::Dpmpp2m,
+        name: "dpmpp_2m",
+        label: "DPM++ 2M",
+        aliases: &["dpm++2m", "dpm_solver_multistep"],
+        class_names: &["DPMSolverMultistepScheduler"],
+        help: "second order, deterministic, good from 15 steps; best with karras",
+        coordinates: Coordinates::VarianceExploding,
+        defaults: Defaults {
+            ignores: &[Ignored::Clip],
+            ..Defaults::COMMON
+        },
+        plan: Dpmpp2m::plan,
+        build: Dpmpp2m::build,
+    },
+    SamplerSpec {
+        kind: SamplerKind::Lcm,
+        name: "lcm",
+        label: "LCM",
+        aliases: &["latent_consistency"],
+        class_names: &["LCMScheduler"],
+        help: "for models distilled to few steps; 4 to 8 steps, guidance 1 to 2",
+        coordinates: Coordinates::VariancePreserving,
+        defaults: Defaults {
+            beta_start: 0.00085,
+            beta_end: 0.012,
+            beta_schedule: BetaSchedule::ScaledLinear,
+            timestep_spacing: TimestepSpacing::Leading,
+            ignores: &[Ignored::Sigmas],
+            ..Defaults::COMMON
+        },
+        plan: Lcm::plan,
+        build: Lcm::build,
     },
 ];
 

@@ -358,8 +358,8 @@ impl Settings {
             );
         }
         for (key, beta) in [("beta_start", self.beta_start), ("beta_end", self.beta_end)] {
-            if !(0.0..1.0).contains(&beta) {
-                return wrong(key, &beta, "a number from 0 to below 1");
+            if !(beta > 0.0 && beta < 1.0) {
+                return wrong(key, &beta, "a number above 0 and below 1");
             }
         }
         if let Some(betas) = &self.trained_betas {
@@ -370,8 +370,8 @@ impl Settings {
                     "num_train_timesteps",
                 );
             }
-            if let Some(beta) = betas.iter().find(|beta| !(0.0..=1.0).contains(*beta)) {
-                return wrong("one of trained_betas", beta, "a number from 0 to 1");
+            if let Some(beta) = betas.iter().find(|beta| !(**beta > 0.0 && **beta <= 1.0)) {
+                return wrong("one of trained_betas", beta, "a number above 0 and up to 1");
             }
         }
         if self.steps_offset >= self.num_train_timesteps {

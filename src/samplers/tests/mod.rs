@@ -1,0 +1,95 @@
+//! What the samplers are held to: diffusers' own numbers, and properties of all of them.
+
+mod oracles;
+mod properties;
+mod registry;
+mod trajectories;
+
+use serde_json::Value;
+
+use super::schedule::NoiseSchedule;
+use super::{Denoiser, NoiseSource, Plan};
+use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
+use crate::error::Result;
+use crate::host::HostTensor;
+use crate::rng::TorchGenerator;
+
+/// A network that is a function of its input, told the timestep as the backend tells it.
+pub(super) struct Dummy<'a, F> {
+    pub(super) schedule: &'a NoiseSchedule,
+    pub(super) plan: &'a Plan,
+    pub(super) network: F,
+}
+
+impl<F: FnMut(&HostTensor, f64) -> HostTensor> Denoiser for Dummy<'_, F> {
+    fn denoise(&mut self, x: &HostTensor, sigma: f64) -> Result<HostTensor> {
+        let timestep = self
+            .plan
+            .timestep_at(sigma)
+            .unwrap_or_else(|| self.schedule.sigma_to_timestep(sigma));
+        let output = (self.network)(&self.schedule.model_input(x, sigma), timestep);
+        self.schedule.denoised(x, output, sigma)
+    }
+
+    fn denoise_at(&mut self, x: &HostTensor, timestep: usize) -> Result<HostTensor> {
+        let output = (self.network)(x, timestep as f64);
+        self.schedule.denoised_at(x, output, timestep)
+    }
+}
+
+/// One generator for the whole batch, as a pipeline of diffusers with one generator.
+pub(super) struct OneGenerator(pub(super) TorchGenerator);
+
+impl NoiseSource for OneGenerator {
+    fn noise(&mut self, shape: &[usize]) -> HostTensor {
+        self.0.randn(shape)
+    }
+}
+
+/// The network of `tools/reference/sampler_cases.py`.
+pub(super) fn neighbour_network(x: &HostTensor, timestep: f64) -> HostTensor {
+    let t = timestep as f32;
+    let width = x.shape()[x.shape().len() - 1];
+    let mut output = x.clone();
+    let rows = output
+        .data_mut()
+        .chunks_exact_mut(width)
+        .zip(x.data().chunks_exact(width));
+    for (row, input) in rows {
+        for (index, value) in row.iter_mut().enumerate() {
+            let neighbour = input[(index + width - 1) % width];
+            *value = input[index] * (t / (t + 1.0)) + 0.2 * (neighbour / (1.0 + neighbour.abs()));
+        }
+    }
+    output
+}
+
+/// A scheduler made from JSON.
+pub(super) fn scheduler(config: &Value, sampler: &str, steps: usize) -> Result<Scheduler> {
+    Scheduler::new(
+        &SchedulerConfig::from_json(config)?,
+        &SchedulerRequest {
+            sampler: Some(sampler),
+            schedule: None,
+            steps,
+            eta: 0.0,
+        },
+    )
+}
+
+/// Runs `scheduler` on `network` from `x`.
+pub(super) fn run(
+    scheduler: &Scheduler,
+    x: HostTensor,
+    noise: &mut dyn NoiseSource,
+    network: impl FnMut(&HostTensor, f64) -> HostTensor,
+) -> HostTensor {
+    let mut denoiser = Dummy {
+        schedule: scheduler.schedule(),
+        plan: scheduler.plan(),
+        network,
+    };
+    scheduler
+        .sample(x, &mut denoiser, noise, &mut |_, _, _| Ok(()))
+        .unwrap()
+}

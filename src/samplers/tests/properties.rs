@@ -1,0 +1,188 @@
+//! What must hold for every sampler in the table.
+
+use serde_json::json;
+
+use super::{neighbour_network, run, scheduler};
+use crate::HostTensor;
+use crate::error::{Error, ErrorKind};
+use crate::rng::TorchNoise;
+use crate::samplers::tests::Dummy;
+use crate::samplers::{Coordinates, NoiseSource, SAMPLERS};
+
+/// Stable Diffusion 1.5's, with what the samplers differ in set alike.
+fn config() -> serde_json::Value {
+    json!({
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "steps_offset": 1, "clip_sample": false, "skip_prk_steps": true, "set_alpha_to_one": true,
+    })
+}
+
+#[test]
+fn a_batch_is_its_pictures_byte_for_byte() {
+    for row in SAMPLERS {
+        let scheduler = scheduler(&config(), row.name, 6).unwrap();
+        let seeds = [7, 8, 9];
+        let picture = |seeds: &[u64]| {
+            let mut noise = TorchNoise::new(seeds.iter().copied());
+            let start = noise.noise(&[seeds.len(), 4, 4, 4]);
+            run(
+                &scheduler,
+                scheduler.plan().start(start),
+                &mut noise,
+                neighbour_network,
+            )
+        };
+        let batch = picture(&seeds);
+        for (index, seed) in seeds.into_iter().enumerate() {
+            let alone = picture(&[seed]);
+            assert_eq!(
+                bits(&batch.item(index).unwrap()),
+                bits(&alone),
+                "{} of {}",
+                index,
+                row.name
+            );
+        }
+    }
+}
+
+fn bits(tensor: &HostTensor) -> Vec<u32> {
+    tensor.data().iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn every_run_falls_and_ends_at_the_clean_latents() {
+    for row in SAMPLERS {
+        for steps in [4, 10, 33] {
+            let scheduler = scheduler(&config(), row.name, steps).unwrap();
+            let plan = scheduler.plan();
+            assert!(
+                plan.last().sigma.abs() < 1e-12,
+                "{} ends at {:?}",
+                row.name,
+                plan.last()
+            );
+            for step in plan.steps() {
+                assert!(step.to.sigma < step.from.sigma, "{}: {step:?}", row.name);
+            }
+            assert_eq!(row.coordinates, plan.coordinates(), "{}", row.name);
+        }
+    }
+}
+
+/// With a network that knows the picture, each sampler must find it.
+#[test]
+fn a_perfect_denoiser_gives_the_picture() {
+    let mut noise = TorchNoise::new([1]);
+    let picture = noise.noise(&[1, 4, 4, 4]);
+    for row in SAMPLERS {
+        let scheduler = scheduler(&config(), row.name, 12).unwrap();
+        let start = scheduler.plan().start(noise.noise(&[1, 4, 4, 4]));
+        let found = run(&scheduler, start, &mut noise, |x, timestep| {
+            let level = scheduler
+                .plan()
+                .steps()
+                .iter()
+                .map(|step| step.at)
+                .find(|level| level.timestep.to_bits() == timestep.to_bits())
+                .unwrap();
+            let alpha_bar = level.alpha_bar as f32;
+            // The noise that is in x, whichever coordinates: the network's input is the same in both.
+            x.clone()
+                .zip_map(&picture, |x, clean| {
+                    (x - alpha_bar.sqrt() * clean) / (1.0 - alpha_bar).sqrt()
+                })
+                .unwrap()
+        });
+        for (found, expected) in found.data().iter().zip(picture.data()) {
+            assert!(
+                (found - expected).abs() < 2e-3,
+                "{}: {found}, {expected}",
+                row.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_observer_sees_every_step_and_can_stop_the_run() {
+    for row in SAMPLERS {
+        let scheduler = scheduler(&config(), row.name, 5).unwrap();
+        let mut noise = TorchNoise::new([3]);
+        let start = scheduler.plan().start(noise.noise(&[1, 4, 4, 4]));
+        let mut denoiser = Dummy {
+            schedule: scheduler.schedule(),
+            plan: scheduler.plan(),
+            network: neighbour_network,
+        };
+        let mut seen = Vec::new();
+        let error = scheduler
+            .sample(
+                start,
+                &mut denoiser,
+                &mut noise,
+                &mut |step, x, denoised| {
+                    assert_eq!(x.shape(), denoised.unwrap().shape());
+                    assert_eq!(step.total, scheduler.plan().steps().len());
+                    seen.push(step.index);
+                    if step.index == 2 {
+                        return Err(Error::new(ErrorKind::Cancelled, "enough"));
+                    }
+                    Ok(())
+                },
+            )
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert_eq!(seen, [0, 1, 2], "{}", row.name);
+    }
+}
+
+#[test]
+fn only_samplers_in_sigmas_take_a_schedule() {
+    for row in SAMPLERS {
+        let result = scheduler(&config(), &format!("{} karras", row.name), 8);
+        match row.coordinates {
+            Coordinates::VarianceExploding => {
+                assert_eq!(result.unwrap().kind(), row.kind);
+            }
+            Coordinates::VariancePreserving => {
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidConfig);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_number_of_steps_runs_or_says_why_not() {
+    let config = json!({"num_train_timesteps": 60, "original_inference_steps": 20});
+    for spacing in ["leading", "linspace", "trailing"] {
+        for row in SAMPLERS {
+            for steps in 0..=61 {
+                let mut config = config.clone();
+                config["timestep_spacing"] = json!(spacing);
+                match scheduler(&config, row.name, steps) {
+                    Ok(scheduler) => {
+                        let mut noise = TorchNoise::new([5]);
+                        let start = scheduler.plan().start(noise.noise(&[1, 1, 4, 4]));
+                        let found = run(&scheduler, start, &mut noise, neighbour_network);
+                        assert_eq!(
+                            found.first_non_finite(),
+                            None,
+                            "{} {spacing} {steps}",
+                            row.name
+                        );
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+                        assert!(error.message().contains("step"), "{error}");
+                        assert!(
+                            steps == 0 || steps > 3 || row.name == "pndm",
+                            "{} {steps}: {error}",
+                            row.name
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

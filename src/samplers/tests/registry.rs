@@ -1,0 +1,135 @@
+//! The table: names are unambiguous, parse back, and wrong ones are answered with the nearest.
+
+use crate::ErrorKind;
+use crate::samplers::registry::{parse_sampler, sampler_for_scheduler_class};
+use crate::samplers::schedule::{SCHEDULES, ScheduleKind};
+use crate::samplers::{SAMPLERS, SamplerKind};
+
+#[test]
+fn every_spelling_of_every_row_parses_to_its_kind() {
+    for row in SAMPLERS {
+        assert_eq!(row.kind.spec().name, row.name);
+        assert_eq!(row.kind.to_string(), row.name);
+        assert!(!row.help.is_empty() && row.help.is_ascii(), "{}", row.name);
+        let spellings = [row.name, row.label]
+            .into_iter()
+            .chain(row.aliases.iter().copied())
+            .chain(row.class_names.iter().copied());
+        for spelling in spellings {
+            for text in [
+                spelling.to_owned(),
+                spelling.to_uppercase(),
+                format!("k_{spelling}"),
+            ] {
+                assert_eq!(parse_sampler(&text).unwrap(), (row.kind, None), "{text}");
+                assert_eq!(text.parse::<SamplerKind>().unwrap(), row.kind, "{text}");
+            }
+            for schedule in SCHEDULES {
+                let joined = format!("{spelling} {}", schedule.name);
+                assert_eq!(
+                    parse_sampler(&joined).unwrap(),
+                    (row.kind, Some(schedule.kind)),
+                    "{joined}"
+                );
+            }
+        }
+        for class_name in row.class_names {
+            assert_eq!(sampler_for_scheduler_class(class_name).unwrap(), row.kind);
+        }
+    }
+}
+
+#[test]
+fn names_people_bring_along_are_known() {
+    let cases = [
+        ("Euler a", SamplerKind::EulerAncestral, None),
+        ("k_euler_a", SamplerKind::EulerAncestral, None),
+        ("euler-ancestral", SamplerKind::EulerAncestral, None),
+        (
+            "DPM++ 2M Karras",
+            SamplerKind::Dpmpp2m,
+            Some(ScheduleKind::Karras),
+        ),
+        ("DPM++ 2M", SamplerKind::Dpmpp2m, None),
+        ("k_dpmpp_2m", SamplerKind::Dpmpp2m, None),
+        (
+            "dpmpp_2m_karras",
+            SamplerKind::Dpmpp2m,
+            Some(ScheduleKind::Karras),
+        ),
+        (
+            "DPM++ 2M Exponential",
+            SamplerKind::Dpmpp2m,
+            Some(ScheduleKind::Exponential),
+        ),
+        ("PLMS", SamplerKind::Pndm, None),
+        ("DDIMScheduler", SamplerKind::Ddim, None),
+    ];
+    for (text, kind, schedule) in cases {
+        assert_eq!(parse_sampler(text).unwrap(), (kind, schedule), "{text}");
+    }
+}
+
+#[test]
+fn an_unknown_sampler_is_answered_with_the_nearest_and_all() {
+    for (text, nearest) in [
+        ("eular", "euler"),
+        ("ddmi", "ddim"),
+        ("dpmpp_2n", "dpmpp_2m"),
+        ("lmc", "lcm"),
+        ("", ""),
+        ("karras", ""),
+        ("日本", ""),
+    ] {
+        let error = parse_sampler(text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        let hint = error.hint().unwrap();
+        assert!(hint.contains(nearest), "{text}: {hint}");
+        assert!(SAMPLERS.iter().all(|row| hint.contains(row.name)), "{hint}");
+    }
+    let error = parse_sampler("eular").unwrap_err();
+    assert!(
+        error.hint().unwrap().starts_with("did you mean \"euler\"?"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_unknown_schedule_is_answered_with_the_nearest_and_all() {
+    for row in SCHEDULES {
+        assert_eq!(row.name.parse::<ScheduleKind>().unwrap(), row.kind);
+        assert_eq!(row.kind.to_string(), row.name);
+        for alias in row.aliases {
+            assert_eq!(alias.parse::<ScheduleKind>().unwrap(), row.kind);
+        }
+    }
+    let error = "karas".parse::<ScheduleKind>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(
+        error
+            .hint()
+            .unwrap()
+            .starts_with("did you mean \"karras\"?"),
+        "{error}"
+    );
+}
+
+#[test]
+fn no_two_rows_share_a_spelling() {
+    let mut seen = std::collections::BTreeMap::new();
+    for row in SAMPLERS {
+        for spelling in [row.name, row.label]
+            .into_iter()
+            .chain(row.aliases.iter().copied())
+            .chain(row.class_names.iter().copied())
+        {
+            let spelling = crate::samplers::registry::normalize(spelling);
+            let owner = seen.insert(spelling.clone(), row.name);
+            assert!(
+                owner.is_none_or(|owner| owner == row.name),
+                "{spelling} is {owner:?}'s and {}'s",
+                row.name
+            );
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Final latents against those recorded from diffusers by `tools/reference/sampler_cases.py`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{OneGenerator, neighbour_network, run};
+use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
+use crate::rng::TorchGenerator;
+use crate::samplers::{PredictionType, SAMPLERS};
+
+/// Worst difference to diffusers that is let pass; the bar for final latents is 1e-4.
+const TOLERANCE: f32 = 1e-5;
+
+/// The same in units of the first sigma, for networks that predict the noise: `x - sigma * noise` cancels,
+/// and at the sigma of 20000 where squaredcos betas begin f32 itself is no better, upstream's neither.
+const TOLERANCE_OF_SIGMA: f32 = 1e-7;
+
+const FIXTURE: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/samplers/trajectories.json"
+));
+
+struct Outcome {
+    latents: f32,
+    timesteps: f32,
+    tolerance: f32,
+}
+
+#[test]
+fn final_latents_are_those_of_diffusers() {
+    let fixture: Value = serde_json::from_str(FIXTURE).unwrap();
+    let shape: Vec<usize> = serde_json::from_value(fixture["shape"].clone()).unwrap();
+    let mut worst: BTreeMap<String, f32> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for case in fixture["cases"].as_array().unwrap() {
+        let name = case["sampler"].as_str().unwrap();
+        match compare(case, &fixture["bases"], &shape) {
+            Ok(outcome) => {
+                let entry = worst.entry(name.to_owned()).or_default();
+                *entry = entry.max(outcome.latents);
+                if !(outcome.latents <= outcome.tolerance && outcome.timesteps <= 1e-3) {
+                    failures.push(format!(
+                        "{} (timesteps {}) {}",
+                        outcome.latents,
+                        outcome.timesteps,
+                        describe(case)
+                    ));
+                }
+            }
+            Err(error) => failures.push(format!("{error} {}", describe(case))),
+        }
+    }
+    println!("worst differences: {worst:?}");
+    assert!(failures.is_empty(), "{:#?}", failures);
+    for row in SAMPLERS {
+        assert!(worst.contains_key(row.name), "{} has no case", row.name);
+    }
+}
+
+fn tolerance(scheduler: &Scheduler) -> f32 {
+    let sigma = scheduler.plan().steps()[0].at.sigma as f32;
+    if scheduler.schedule().settings().prediction_type == PredictionType::Epsilon {
+        TOLERANCE.max(TOLERANCE_OF_SIGMA * sigma)
+    } else {
+        TOLERANCE
+    }
+}
+
+fn describe(case: &Value) -> String {
+    let mut case = case.clone();
+    if let Some(case) = case.as_object_mut() {
+        case.remove("latents");
+        case.remove("timesteps");
+    }
+    case.to_string()
+}
+
+fn compare(case: &Value, bases: &Value, shape: &[usize]) -> crate::Result<Outcome> {
+    let mut config = bases[case["base"].as_str().unwrap()].clone();
+    for (key, value) in case["config"].as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    let scheduler = Scheduler::new(
+        &SchedulerConfig::from_json(&config)?,
+        &SchedulerRequest {
+            sampler: case["sampler"].as_str(),
+            schedule: case["schedule"].as_str(),
+            steps: usize::try_from(case["steps"].as_u64().unwrap()).unwrap(),
+            eta: case["eta"].as_f64().unwrap_or(0.0),
+        },
+    )?;
+    let mut generator = TorchGenerator::new(case["seed"].as_u64().unwrap());
+    let start = scheduler.plan().start(generator.randn(shape));
+    let found = run(
+        &scheduler,
+        start,
+        &mut OneGenerator(generator),
+        neighbour_network,
+    );
+    let expected: Vec<f32> = serde_json::from_value(case["latents"].clone()).unwrap();
+    let timesteps: Vec<f64> = serde_json::from_value(case["timesteps"].clone()).unwrap();
+    let steps = scheduler.plan().steps();
+    let of_timesteps = if steps.len() == timesteps.len() {
+        steps
+            .iter()
+            .zip(timesteps)
+            .map(|(step, expected)| (step.at.timestep - expected).abs() as f32)
+            .fold(0.0, f32::max)
+    } else {
+        f32::INFINITY
+    };
+    let of_latents = found
+        .data()
+        .iter()
+        .zip(expected)
+        .map(|(found, expected)| (found - expected).abs())
+        .fold(0.0, |worst, difference| {
+            if difference > worst || difference.is_nan() {
+                difference
+            } else {
+                worst
+            }
+        });
+    Ok(Outcome {
+        latents: of_latents,
+        timesteps: of_timesteps,
+        tolerance: tolerance(&scheduler),
+    })
+}
