@@ -1,9 +1,9 @@
 //! Two-dimensional convolutions.
 
 use super::engine::Backend;
-use super::repr::{CandleResult, Repr, misfit, planned};
+use super::repr::{CandleResult, misfit, planned};
 use super::weight::candle_weight;
-use super::{FeatureMap, Scope, Tokens, candle};
+use super::{FeatureMap, Scope, Tokens, candle, cpu};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Zeros around the picture.
@@ -84,6 +84,7 @@ pub struct Conv2d {
 enum Weights {
     Planned,
     Candle(candle::Conv),
+    Cpu(cpu::Conv),
 }
 
 impl Conv2d {
@@ -113,16 +114,15 @@ impl Conv2d {
             Backend::Candle(device) => {
                 let weight = candle_weight(scope, device, "weight", &shape)?;
                 let bias = candle_weight(scope, device, "bias", &shape[..1])?;
-                match (weight, bias) {
-                    (Some(weight), Some(bias)) => Weights::Candle(candle::Conv { weight, bias }),
-                    _ => Weights::Planned,
-                }
+                let loaded = weight.zip(bias);
+                loaded.map(|(weight, bias)| Weights::Candle(candle::Conv { weight, bias }))
             }
+            Backend::Cpu(_) => cpu::Conv::load(scope, &spec)?.map(Weights::Cpu),
         };
         Ok(Self {
-            label: scope.path().into(),
+            label: format!("conv2d {}", scope.path()).into(),
             spec,
-            weights,
+            weights: weights.unwrap_or(Weights::Planned),
         })
     }
 
@@ -145,23 +145,7 @@ impl Conv2d {
     /// When `x` has not `in` channels or is smaller than the filter, or an addition has not the shape of
     /// the result.
     pub fn forward_fused(&self, x: &FeatureMap, fused: Fused<'_>) -> Result<FeatureMap> {
-        self.check(x.dims(), fused)?;
-        match (&self.weights, &x.repr) {
-            (Weights::Planned, _) => Err(planned("conv2d", &self.label)),
-            (Weights::Candle(conv), Repr::Candle(x)) => {
-                let channel_bias = fused.channel_bias.map(|tokens| {
-                    let Repr::Candle(channel_bias) = &tokens.repr;
-                    channel_bias
-                });
-                let residual = fused.residual.map(|map| {
-                    let Repr::Candle(residual) = &map.repr;
-                    residual
-                });
-                candle::conv2d(x, conv, &self.spec, (channel_bias, residual))
-                    .op(&format!("conv2d {}", self.label))
-                    .map(FeatureMap::candle)
-            }
-        }
+        self.run(x, None, fused)
     }
 
     /// Resizes to `height` x `width` as [`FeatureMap::upsample_nearest`], then convolves.
@@ -174,26 +158,72 @@ impl Conv2d {
         height: usize,
         width: usize,
     ) -> Result<FeatureMap> {
-        self.forward(&x.upsample_nearest(height, width)?)
+        self.run(x, Some((height, width)), Fused::default())
     }
 
-    fn check(&self, dims: [usize; 4], fused: Fused<'_>) -> Result<()> {
-        let op = |part: &str| format!("conv2d {}{part}", self.label);
+    fn run(
+        &self,
+        x: &FeatureMap,
+        upsample_to: Option<(usize, usize)>,
+        fused: Fused<'_>,
+    ) -> Result<FeatureMap> {
+        let op = &self.label;
+        self.check(x.dims(), upsample_to, fused)?;
+        let channel_bias = fused.channel_bias.map(|tokens| &tokens.repr);
+        let residual = fused.residual.map(|map| &map.repr);
+        match &self.weights {
+            Weights::Planned => Err(planned(op)),
+            Weights::Candle(conv) => {
+                let upsampled =
+                    upsample_to.map(|(height, width)| x.upsample_nearest(height, width));
+                let upsampled = upsampled.transpose()?;
+                let x = upsampled.as_ref().unwrap_or(x).repr.as_candle(op)?;
+                let channel_bias = channel_bias.map(|bias| bias.as_candle(op)).transpose()?;
+                let residual = residual
+                    .map(|residual| residual.as_candle(op))
+                    .transpose()?;
+                candle::conv2d(x, conv, &self.spec, (channel_bias, residual))
+                    .op(op)
+                    .map(FeatureMap::candle)
+            }
+            Weights::Cpu(conv) => {
+                let extras = cpu::ConvExtras {
+                    channel_bias: channel_bias.map(|bias| bias.as_cpu(op)).transpose()?,
+                    residual: residual.map(|residual| residual.as_cpu(op)).transpose()?,
+                    upsample_to,
+                };
+                conv.run(x.repr.as_cpu(op)?, &self.spec, extras, op)
+                    .map(FeatureMap::cpu)
+            }
+        }
+    }
+
+    fn check(
+        &self,
+        dims: [usize; 4],
+        upsample_to: Option<(usize, usize)>,
+        fused: Fused<'_>,
+    ) -> Result<()> {
+        let op = &self.label;
         let [batch, channels, height, width] = dims;
         if channels != self.spec.in_channels {
             return Err(misfit(
-                &op(""),
+                op,
                 &dims,
                 &format!("{} channels", self.spec.in_channels),
             ));
         }
-        let out_extents = (self.spec.out_extent(height), self.spec.out_extent(width));
+        let (to_height, to_width) = upsample_to.unwrap_or((height, width));
+        if upsample_to.is_some() && [height, width, to_height, to_width].contains(&0) {
+            return Err(misfit(op, &dims, "no extent of zero"));
+        }
+        let out_extents = (
+            self.spec.out_extent(to_height),
+            self.spec.out_extent(to_width),
+        );
         let (Some(out_height), Some(out_width)) = out_extents else {
-            return Err(misfit(
-                &op(""),
-                &dims,
-                &format!("a {0} x {0} filter to fit", self.spec.kernel),
-            ));
+            let expected = format!("room for a {0} x {0} filter", self.spec.kernel);
+            return Err(misfit(op, &dims, &expected));
         };
         let out_channels = self.spec.out_channels;
         if let Some(found) = fused.channel_bias.map(Tokens::dims)
@@ -201,13 +231,15 @@ impl Conv2d {
             && found != [1, 1, out_channels]
         {
             let expected = format!("{:?}", [batch, 1, out_channels]);
-            return Err(misfit(&op(", channel bias"), &found, &expected));
+            return Err(misfit(&format!("{op}, channel bias"), &found, &expected));
         }
         let expected = [batch, out_channels, out_height, out_width];
         match fused.residual.map(FeatureMap::dims) {
-            Some(found) if found != expected => {
-                Err(misfit(&op(", residual"), &found, &format!("{expected:?}")))
-            }
+            Some(found) if found != expected => Err(misfit(
+                &format!("{op}, residual"),
+                &found,
+                &format!("{expected:?}"),
+            )),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::engine::Backend;
 use super::repr::{CandleResult, misfit, planned};
 use super::weight::candle_weight;
-use super::{Scope, Tokens};
+use super::{Scope, Tokens, cpu};
 use crate::error::{Error, ErrorKind, Result};
 
 /// One vector per index; `weight` is (count, dim).
@@ -21,6 +21,7 @@ pub struct Embedding {
 enum Weights {
     Planned,
     Candle(Tensor),
+    Cpu(cpu::Table),
 }
 
 impl Embedding {
@@ -29,15 +30,18 @@ impl Embedding {
     /// # Errors
     /// When the tensor is missing, has another shape or cannot be read.
     pub fn load(scope: &Scope, count: usize, dim: usize) -> Result<Self> {
+        let shape = [count, dim];
         let weights = match scope.engine().backend() {
-            Backend::Candle(device) => candle_weight(scope, device, "weight", &[count, dim])?
-                .map_or(Weights::Planned, Weights::Candle),
+            Backend::Candle(device) => {
+                candle_weight(scope, device, "weight", &shape)?.map(Weights::Candle)
+            }
+            Backend::Cpu(pool) => cpu::Table::load(scope, pool, shape)?.map(Weights::Cpu),
         };
         Ok(Self {
-            label: scope.path().into(),
+            label: format!("embedding {}", scope.path()).into(),
             count,
             dim,
-            weights,
+            weights: weights.unwrap_or(Weights::Planned),
         })
     }
 
@@ -46,11 +50,11 @@ impl Embedding {
     /// # Errors
     /// When rows differ in length or an index is beyond the table.
     pub fn forward(&self, rows: &[Vec<u32>]) -> Result<Tokens> {
-        let op = || format!("embedding {}", self.label);
+        let op = &self.label;
         let tokens = rows.first().map_or(0, Vec::len);
         if let Some(row) = rows.iter().find(|row| row.len() != tokens) {
             return Err(misfit(
-                &op(),
+                op,
                 &[row.len()],
                 &format!("rows of {tokens} indices"),
             ));
@@ -61,20 +65,20 @@ impl Embedding {
                 ErrorKind::Internal,
                 format!(
                     "{}: found index {index}, expected less than {}",
-                    op(),
-                    self.count
+                    op, self.count
                 ),
             ));
         }
         match &self.weights {
-            Weights::Planned => Err(planned("embedding", &self.label)),
+            Weights::Planned => Err(planned(op)),
             Weights::Candle(table) => {
                 Tensor::from_vec(indices, rows.len() * tokens, table.device())
                     .and_then(|indices| table.index_select(&indices, 0))
                     .and_then(|vectors| vectors.reshape((rows.len(), tokens, self.dim)))
-                    .op(&op())
+                    .op(op)
                     .map(Tokens::candle)
             }
+            Weights::Cpu(table) => table.run(&indices, rows.len(), op).map(Tokens::cpu),
         }
     }
 }

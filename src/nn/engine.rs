@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use super::cpu::Pool;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The hardware that computes.
@@ -144,6 +146,7 @@ pub struct Engine {
 /// What [`EngineKind`] resolved to.
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
+    Cpu(Arc<Pool>),
     Candle(candle_core::Device),
 }
 
@@ -158,10 +161,17 @@ impl Engine {
             Device::Cpu => DType::F32,
             Device::Cuda(_) | Device::Metal(_) => DType::F16,
         });
-        if kind == EngineKind::Cpu {
-            return Err(Error::unsupported("engine cpu is not there yet"));
-        }
-        let backend = Backend::Candle(open(device)?);
+        let backend = match (kind, device) {
+            (EngineKind::Cpu, Device::Cpu) => Backend::Cpu(Arc::default()),
+            (EngineKind::Auto, Device::Cpu) if dtype == DType::F32 => Backend::Cpu(Arc::default()),
+            (EngineKind::Cpu, Device::Cuda(_) | Device::Metal(_)) => {
+                return Err(Error::unsupported(format!(
+                    "engine cpu on device {device}: it runs on the processor only"
+                ))
+                .with_hint("use --engine auto or candle with a GPU"));
+            }
+            (EngineKind::Auto | EngineKind::Candle, _) => Backend::Candle(open(device)?),
+        };
         Self {
             device,
             dtype: DType::F32,
@@ -175,7 +185,7 @@ impl Engine {
         Self {
             device: Device::Cpu,
             dtype: DType::F32,
-            backend: Backend::Candle(candle_core::Device::Cpu),
+            backend: Backend::Cpu(Arc::default()),
         }
     }
 
@@ -192,6 +202,7 @@ impl Engine {
     /// The implementation chosen; never [`EngineKind::Auto`].
     pub fn kind(&self) -> EngineKind {
         match &self.backend {
+            Backend::Cpu(_) => EngineKind::Cpu,
             Backend::Candle(_) => EngineKind::Candle,
         }
     }
@@ -203,6 +214,10 @@ impl Engine {
     /// [`ErrorKind::Unsupported`] when the engine has no such type.
     pub fn with_dtype(&self, dtype: DType) -> Result<Self> {
         match (&self.backend, self.device, dtype) {
+            (Backend::Cpu(_), _, DType::F16 | DType::BF16) => Err(Error::unsupported(format!(
+                "compute type {dtype} with engine cpu: it computes in f32"
+            ))
+            .with_hint("use f32; weights stored as f16 or bf16 are read into it")),
             (Backend::Candle(_), Device::Cpu, DType::BF16) => Err(Error::unsupported(
                 "compute type bf16 on device cpu: candle has no bf16 matrix product there",
             )

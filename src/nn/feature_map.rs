@@ -1,7 +1,9 @@
 //! Spatial activations.
 
-use super::repr::{Repr, candle_to_host, misfit};
-use super::{Engine, Tokens, candle};
+use super::engine::Backend;
+use super::repr::{Repr, candle_from_host, candle_to_host, misfit};
+use super::tokens::Pointwise;
+use super::{Engine, Tokens, candle, cpu};
 use crate::error::Result;
 use crate::host::HostTensor;
 
@@ -18,10 +20,16 @@ impl FeatureMap {
     /// # Errors
     /// When `host` has not four dimensions or the device fails.
     pub fn from_host(engine: &Engine, host: &HostTensor) -> Result<Self> {
-        host.dims4()?;
-        Ok(Self {
-            repr: Repr::candle_from_host(engine, host)?,
-        })
+        let (batch, channels, height, width) = host.dims4()?;
+        match engine.backend() {
+            Backend::Candle(device) => {
+                candle_from_host(device, engine.dtype(), host).map(Self::candle)
+            }
+            Backend::Cpu(pool) => {
+                cpu::Array::from_map(pool, [batch, channels, height, width], host.data())
+                    .map(Self::cpu)
+            }
+        }
     }
 
     /// Takes the values to the host as f32, `(batch, channels, height, width)`; waits for the device.
@@ -31,6 +39,7 @@ impl FeatureMap {
     pub fn to_host(&self) -> Result<HostTensor> {
         match &self.repr {
             Repr::Candle(x) => candle_to_host(x),
+            Repr::Cpu(x) => x.map_to_host(),
         }
     }
 
@@ -58,6 +67,7 @@ impl FeatureMap {
     pub(super) fn dims(&self) -> [usize; 4] {
         match &self.repr {
             Repr::Candle(x) => candle::extents(x),
+            Repr::Cpu(x) => x.map_dims(),
         }
     }
 
@@ -69,8 +79,9 @@ impl FeatureMap {
         if self.dims() != other.dims() {
             return Err(misfit("add", &other.dims(), &format!("{:?}", self.dims())));
         }
-        match (&self.repr, &other.repr) {
-            (Repr::Candle(x), Repr::Candle(y)) => candle::add(x, y).map(Self::candle),
+        match &self.repr {
+            Repr::Candle(x) => candle::add(x, other.repr.as_candle("add")?).map(Self::candle),
+            Repr::Cpu(x) => cpu::add(x, other.repr.as_cpu("add")?).map(Self::cpu),
         }
     }
 
@@ -81,6 +92,7 @@ impl FeatureMap {
     pub fn scale(&self, factor: f64) -> Result<Self> {
         match &self.repr {
             Repr::Candle(x) => candle::scale(x, factor).map(Self::candle),
+            Repr::Cpu(x) => cpu::scale(x, factor).map(Self::cpu),
         }
     }
 
@@ -90,7 +102,8 @@ impl FeatureMap {
     /// When the device fails.
     pub fn silu(&self) -> Result<Self> {
         match &self.repr {
-            Repr::Candle(x) => candle::silu(x).map(Self::candle),
+            Repr::Candle(x) => candle::pointwise(x, Pointwise::Silu).map(Self::candle),
+            Repr::Cpu(x) => cpu::pointwise(x, Pointwise::Silu).map(Self::cpu),
         }
     }
 
@@ -111,25 +124,50 @@ impl FeatureMap {
     }
 
     fn concat(maps: &[&Self], dim: usize, op: &str) -> Result<Self> {
+        let [first, ..] = maps else {
+            return Err(misfit(op, &[], "one map or more"));
+        };
+        Self::joined(maps, dim, op)?;
+        match &first.repr {
+            Repr::Candle(_) => {
+                let parts = maps.iter().map(|map| map.repr.as_candle(op));
+                candle::concat(&parts.collect::<Result<Vec<_>>>()?, dim, op).map(Self::candle)
+            }
+            Repr::Cpu(_) => {
+                let parts = maps
+                    .iter()
+                    .map(|map| map.repr.as_cpu(op))
+                    .collect::<Result<Vec<_>>>()?;
+                let concat = if dim == 0 {
+                    cpu::concat_batch
+                } else {
+                    cpu::concat_channels
+                };
+                concat(&parts).map(Self::cpu)
+            }
+        }
+    }
+
+    /// Shape of maps joined along the channels.
+    pub(super) fn joined_channels(maps: &[&Self], op: &str) -> Result<[usize; 4]> {
+        Self::joined(maps, 1, op)
+    }
+
+    fn joined(maps: &[&Self], dim: usize, op: &str) -> Result<[usize; 4]> {
         let Some(first) = maps.first() else {
             return Err(misfit(op, &[], "one map or more"));
         };
-        let mut expected = first.dims();
+        let (mut expected, mut total) = (first.dims(), 0);
         for map in maps {
             let found = map.dims();
             expected[dim] = found[dim];
+            total += found[dim];
             if found != expected {
                 return Err(misfit(op, &found, &format!("{expected:?}")));
             }
         }
-        match &first.repr {
-            Repr::Candle(_) => {
-                let parts = maps.iter().map(|map| match &map.repr {
-                    Repr::Candle(x) => x,
-                });
-                candle::concat(parts, dim, op).map(Self::candle)
-            }
-        }
+        expected[dim] = total;
+        Ok(expected)
     }
 
     /// `len` channels from `start`.
@@ -146,6 +184,7 @@ impl FeatureMap {
         }
         match &self.repr {
             Repr::Candle(x) => candle::narrow(x, 1, start, len).map(Self::candle),
+            Repr::Cpu(x) => cpu::narrow_channels(x, start, len).map(Self::cpu),
         }
     }
 
@@ -161,6 +200,7 @@ impl FeatureMap {
         }
         match &self.repr {
             Repr::Candle(x) => candle::upsample_nearest(x, height, width).map(Self::candle),
+            Repr::Cpu(x) => cpu::upsample_nearest(x, height, width).map(Self::cpu),
         }
     }
 
@@ -169,8 +209,15 @@ impl FeatureMap {
     /// # Errors
     /// When the device fails.
     pub fn into_tokens(self) -> Result<Tokens> {
-        match &self.repr {
-            Repr::Candle(x) => candle::map_to_tokens(x).map(Tokens::candle),
+        match self.repr {
+            Repr::Candle(x) => candle::map_to_tokens(&x).map(Tokens::candle),
+            Repr::Cpu(x) => Ok(Tokens::cpu(x.into_tokens())),
+        }
+    }
+
+    pub(super) fn cpu(array: cpu::Array) -> Self {
+        Self {
+            repr: Repr::Cpu(array),
         }
     }
 

@@ -1,9 +1,8 @@
 //! Gated linear units (Shazeer 2020, arXiv 2002.05202), as in diffusers' `GEGLU`.
 
-use super::engine::Backend;
 use super::linear::{Bias, Linear};
 use super::repr::{CandleResult, Repr};
-use super::{Scope, Tokens, candle};
+use super::{Scope, Tokens, candle, cpu};
 use crate::error::Result;
 
 /// `a * gelu(g)`, where `(a, g) = proj(x)`; `proj` is a linear layer of 2 * inner.
@@ -11,12 +10,7 @@ use crate::error::Result;
 pub struct Geglu {
     label: Box<str>,
     inner: usize,
-    weights: Weights,
-}
-
-#[derive(Debug, Clone)]
-enum Weights {
-    Candle(Linear),
+    proj: Linear,
 }
 
 impl Geglu {
@@ -25,15 +19,10 @@ impl Geglu {
     /// # Errors
     /// When a tensor is missing, has another shape or cannot be read.
     pub fn load(scope: &Scope, dim: usize, inner: usize) -> Result<Self> {
-        let weights = match scope.engine().backend() {
-            Backend::Candle(_) => {
-                Weights::Candle(Linear::load(&scope.pp("proj"), dim, 2 * inner, Bias::With)?)
-            }
-        };
         Ok(Self {
-            label: scope.path().into(),
+            label: format!("geglu {}", scope.path()).into(),
             inner,
-            weights,
+            proj: Linear::load(&scope.pp("proj"), dim, 2 * inner, Bias::With)?,
         })
     }
 
@@ -42,12 +31,12 @@ impl Geglu {
     /// # Errors
     /// When `x` has not `dim` channels.
     pub fn forward(&self, x: &Tokens) -> Result<Tokens> {
-        match &self.weights {
-            Weights::Candle(proj) => {
-                let Repr::Candle(projected) = &proj.forward(x)?.repr;
-                candle::geglu(projected, self.inner)
-                    .op(&format!("geglu {}", self.label))
-                    .map(Tokens::candle)
+        match self.proj.forward(x)?.repr {
+            Repr::Candle(projected) => candle::geglu(&projected, self.inner)
+                .op(&self.label)
+                .map(Tokens::candle),
+            Repr::Cpu(projected) => {
+                cpu::geglu(&projected, self.inner, &self.label).map(Tokens::cpu)
             }
         }
     }

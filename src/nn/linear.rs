@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::engine::Backend;
-use super::repr::{CandleResult, Repr, misfit, planned};
+use super::repr::{CandleResult, misfit, planned};
 use super::weight::candle_weight;
-use super::{Scope, Tokens, candle};
+use super::{Scope, Tokens, candle, cpu};
 use crate::error::Result;
 
 /// Whether a layer adds a learned constant.
@@ -34,6 +34,7 @@ enum Weights {
         weight: Tensor,
         bias: Option<Tensor>,
     },
+    Cpu(cpu::Product),
 }
 
 impl Linear {
@@ -55,14 +56,18 @@ impl Linear {
                     Bias::With => candle_weight(scope, device, "bias", &shape[..1])?,
                     Bias::Without => None,
                 };
-                weight.map_or(Weights::Planned, |weight| Weights::Candle { weight, bias })
+                weight.map(|weight| Weights::Candle { weight, bias })
+            }
+            Backend::Cpu(_) => {
+                let scopes = std::slice::from_ref(scope);
+                cpu::Product::load(scopes, in_features, out_features, bias)?.map(Weights::Cpu)
             }
         };
         Ok(Self {
-            label: scope.path().into(),
+            label: format!("linear {}", scope.path()).into(),
             in_features,
             out_features,
-            weights,
+            weights: weights.unwrap_or(Weights::Planned),
         })
     }
 
@@ -88,32 +93,38 @@ impl Linear {
     }
 
     pub(super) fn run(&self, x: &Tokens, residual: Option<&Tokens>) -> Result<Tokens> {
-        let op = || format!("linear {}", self.label);
+        let op = &self.label;
         let [batch, tokens, channels] = x.dims();
         if channels != self.in_features {
-            return Err(misfit(
-                &op(),
-                &x.dims(),
-                &format!("{} channels", self.in_features),
-            ));
+            let expected = format!("{} channels", self.in_features);
+            return Err(misfit(op, &x.dims(), &expected));
         }
         let dims = [batch, tokens, self.out_features];
         if let Some(residual) = residual.filter(|residual| residual.dims() != dims) {
+            let expected = format!("{dims:?}");
             return Err(misfit(
-                &format!("{}, residual", op()),
+                &format!("{op}, residual"),
                 &residual.dims(),
-                &format!("{dims:?}"),
+                &expected,
             ));
         }
-        match (&self.weights, &x.repr) {
-            (Weights::Planned, _) => Err(planned("linear", &self.label)),
-            (Weights::Candle { weight, bias }, Repr::Candle(x)) => {
-                let y = candle::linear(x, weight, bias.as_ref());
-                let y = match residual.map(|residual| &residual.repr) {
-                    None => y,
-                    Some(Repr::Candle(residual)) => y.and_then(|y| y + residual),
-                };
-                y.op(&op()).map(Tokens::candle)
+        let residual = residual.map(|residual| &residual.repr);
+        match &self.weights {
+            Weights::Planned => Err(planned(op)),
+            Weights::Candle { weight, bias } => {
+                let residual = residual
+                    .map(|residual| residual.as_candle(op))
+                    .transpose()?;
+                candle::linear(x.repr.as_candle(op)?, weight, bias.as_ref())
+                    .and_then(|y| residual.map_or_else(|| Ok(y.clone()), |residual| &y + residual))
+                    .op(op)
+                    .map(Tokens::candle)
+            }
+            Weights::Cpu(product) => {
+                let residual = residual.map(|residual| residual.as_cpu(op)).transpose()?;
+                product
+                    .run(x.repr.as_cpu(op)?, residual, op)
+                    .map(Tokens::cpu)
             }
         }
     }

@@ -41,6 +41,7 @@
 mod attention;
 mod candle;
 mod conv2d;
+mod cpu;
 mod embedding;
 mod engine;
 mod feature_map;

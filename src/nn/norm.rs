@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::engine::{Backend, DType};
-use super::repr::{CandleResult, Repr, misfit, planned};
+use super::repr::{CandleResult, misfit, planned};
 use super::weight::candle_weight_as;
-use super::{FeatureMap, Scope, Tokens, candle};
+use super::{FeatureMap, Scope, Tokens, candle, cpu};
 use crate::error::{Error, Result};
 
 /// A function applied to a norm's result in the same pass.
@@ -23,19 +23,20 @@ pub enum Activation {
 enum Weights {
     Planned,
     Candle { weight: Tensor, bias: Tensor },
+    Cpu(cpu::Gain),
 }
 
 impl Weights {
     fn load(scope: &Scope, channels: usize) -> Result<Self> {
-        match scope.engine().backend() {
+        let weights = match scope.engine().backend() {
             Backend::Candle(device) => {
                 let read = |name| candle_weight_as(scope, device, name, &[channels], DType::F32);
-                Ok(match (read("weight")?, read("bias")?) {
-                    (Some(weight), Some(bias)) => Self::Candle { weight, bias },
-                    _ => Self::Planned,
-                })
+                let loaded = read("weight")?.zip(read("bias")?);
+                loaded.map(|(weight, bias)| Self::Candle { weight, bias })
             }
-        }
+            Backend::Cpu(_) => cpu::Gain::load(scope, channels)?.map(Self::Cpu),
+        };
+        Ok(weights.unwrap_or(Self::Planned))
     }
 }
 
@@ -64,7 +65,7 @@ impl GroupNorm {
         }
         let weights = Weights::load(scope, channels)?;
         Ok(Self {
-            label: scope.path().into(),
+            label: format!("group norm {}", scope.path()).into(),
             groups,
             channels,
             eps,
@@ -77,22 +78,7 @@ impl GroupNorm {
     /// # Errors
     /// When `x` has not C channels.
     pub fn forward(&self, x: &FeatureMap, activation: Activation) -> Result<FeatureMap> {
-        let op = || format!("group norm {}", self.label);
-        if x.channels() != self.channels {
-            return Err(misfit(
-                &op(),
-                &x.dims(),
-                &format!("{} channels", self.channels),
-            ));
-        }
-        match (&self.weights, &x.repr) {
-            (Weights::Planned, _) => Err(planned("group norm", &self.label)),
-            (Weights::Candle { weight, bias }, Repr::Candle(x)) => {
-                candle::group_norm(x, self.groups, (weight, bias, self.eps), activation)
-                    .op(&op())
-                    .map(FeatureMap::candle)
-            }
-        }
+        self.run(&[x], activation)
     }
 
     /// As [`forward`](Self::forward), of `maps` joined along the channels.
@@ -104,7 +90,32 @@ impl GroupNorm {
         maps: &[&FeatureMap],
         activation: Activation,
     ) -> Result<FeatureMap> {
-        self.forward(&FeatureMap::concat_channels(maps)?, activation)
+        self.run(maps, activation)
+    }
+
+    fn run(&self, maps: &[&FeatureMap], activation: Activation) -> Result<FeatureMap> {
+        let op = &self.label;
+        let [batch, channels, height, width] = FeatureMap::joined_channels(maps, op)?;
+        if channels != self.channels {
+            let found = [batch, channels, height, width];
+            return Err(misfit(op, &found, &format!("{} channels", self.channels)));
+        }
+        match &self.weights {
+            Weights::Planned => Err(planned(op)),
+            Weights::Candle { weight, bias } => {
+                let parts = maps.iter().map(|map| map.repr.as_candle(op));
+                let x = candle::concat(&parts.collect::<Result<Vec<_>>>()?, 1, op)?;
+                candle::group_norm(&x, self.groups, (weight, bias, self.eps), activation)
+                    .op(op)
+                    .map(FeatureMap::candle)
+            }
+            Weights::Cpu(gain) => {
+                let parts = maps.iter().map(|map| map.repr.as_cpu(op));
+                let parts = parts.collect::<Result<Vec<_>>>()?;
+                gain.group_norm(&parts, (self.groups, self.eps), activation, op)
+                    .map(FeatureMap::cpu)
+            }
+        }
     }
 }
 
@@ -125,7 +136,7 @@ impl LayerNorm {
     pub fn load(scope: &Scope, dim: usize, eps: f64) -> Result<Self> {
         let weights = Weights::load(scope, dim)?;
         Ok(Self {
-            label: scope.path().into(),
+            label: format!("layer norm {}", scope.path()).into(),
             dim,
             eps,
             weights,
@@ -137,17 +148,20 @@ impl LayerNorm {
     /// # Errors
     /// When `x` has not C channels.
     pub fn forward(&self, x: &Tokens) -> Result<Tokens> {
-        let op = || format!("layer norm {}", self.label);
+        let op = &self.label;
         if x.channels() != self.dim {
-            return Err(misfit(&op(), &x.dims(), &format!("{} channels", self.dim)));
+            return Err(misfit(op, &x.dims(), &format!("{} channels", self.dim)));
         }
-        match (&self.weights, &x.repr) {
-            (Weights::Planned, _) => Err(planned("layer norm", &self.label)),
-            (Weights::Candle { weight, bias }, Repr::Candle(x)) => {
-                candle::layer_norm(x, (weight, bias, self.eps))
-                    .op(&op())
+        match &self.weights {
+            Weights::Planned => Err(planned(op)),
+            Weights::Candle { weight, bias } => {
+                candle::layer_norm(x.repr.as_candle(op)?, (weight, bias, self.eps))
+                    .op(op)
                     .map(Tokens::candle)
             }
+            Weights::Cpu(gain) => gain
+                .layer_norm(x.repr.as_cpu(op)?, self.eps, op)
+                .map(Tokens::cpu),
         }
     }
 }

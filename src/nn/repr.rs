@@ -2,7 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::engine::{Backend, DType, Engine};
+use super::cpu;
+use super::engine::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostTensor;
 
@@ -11,17 +12,37 @@ use crate::host::HostTensor;
 pub(super) enum Repr {
     /// NCHW for feature maps, (batch, tokens, channels) for tokens; contiguous.
     Candle(Tensor),
+    /// Channels last.
+    Cpu(cpu::Array),
 }
 
 impl Repr {
-    /// Uploads a host array as it is.
-    pub(super) fn candle_from_host(engine: &Engine, host: &HostTensor) -> Result<Self> {
-        let Backend::Candle(device) = engine.backend();
-        Tensor::from_slice(host.data(), host.shape(), device)
-            .and_then(|tensor| tensor.to_dtype(candle_dtype(engine.dtype())))
-            .op("upload")
-            .map(Self::Candle)
+    /// The tensor of a Candle engine's activation.
+    pub(super) fn as_candle(&self, op: &str) -> Result<&Tensor> {
+        match self {
+            Self::Candle(tensor) => Ok(tensor),
+            Self::Cpu(_) => Err(mixed(op)),
+        }
     }
+
+    /// The array of a Cpu engine's activation.
+    pub(super) fn as_cpu(&self, op: &str) -> Result<&cpu::Array> {
+        match self {
+            Self::Cpu(array) => Ok(array),
+            Self::Candle(_) => Err(mixed(op)),
+        }
+    }
+}
+
+/// Uploads a host array as it is.
+pub(super) fn candle_from_host(
+    device: &candle_core::Device,
+    dtype: DType,
+    host: &HostTensor,
+) -> Result<Tensor> {
+    Tensor::from_slice(host.data(), host.shape(), device)
+        .and_then(|tensor| tensor.to_dtype(candle_dtype(dtype)))
+        .op("upload")
 }
 
 /// Downloads a tensor as f32.
@@ -71,8 +92,7 @@ impl<T> CandleResult<T> for candle_core::Result<T> {
 fn root(error: &candle_core::Error) -> &candle_core::Error {
     use candle_core::Error;
     match error {
-        Error::WithBacktrace { inner, .. } => root(inner),
-        Error::Context { inner, .. } => root(inner),
+        Error::WithBacktrace { inner, .. } | Error::Context { inner, .. } => root(inner),
         _ => error,
     }
 }
@@ -86,9 +106,17 @@ pub(super) fn misfit(op: &str, found: &[usize], expected: &str) -> Error {
 }
 
 /// A forward pass through a layer that has no weights.
-pub(super) fn planned(op: &str, label: &str) -> Error {
+pub(super) fn planned(label: &str) -> Error {
     Error::new(
         ErrorKind::Internal,
-        format!("{op} {label}: built from a plan, without weights, and cannot compute"),
+        format!("{label}: built from a plan, without weights, and cannot compute"),
+    )
+}
+
+/// Activations of two engines in one operation.
+fn mixed(op: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("{op}: weights or activations of two engines meet, expected one"),
     )
 }

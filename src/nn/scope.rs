@@ -201,9 +201,9 @@ pub fn check(manifest: &[ExpectedTensor], tensors: &dyn TensorSource) -> Result<
             continue;
         };
         if info.is_none() {
-            missing += 1
+            missing += 1;
         } else {
-            wrong += 1
+            wrong += 1;
         }
         lines.push(format!("  {}: {fault}", expected.name));
     }

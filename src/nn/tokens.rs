@@ -1,7 +1,8 @@
 //! Activations that are sequences of vectors.
 
-use super::repr::{Repr, candle_to_host, misfit};
-use super::{Engine, FeatureMap, candle};
+use super::engine::Backend;
+use super::repr::{Repr, candle_from_host, candle_to_host, misfit};
+use super::{Engine, FeatureMap, candle, cpu};
 use crate::error::Result;
 use crate::host::HostTensor;
 
@@ -26,16 +27,21 @@ impl Tokens {
     /// # Errors
     /// When `host` has not three dimensions or the device fails.
     pub fn from_host(engine: &Engine, host: &HostTensor) -> Result<Self> {
-        if host.shape().len() != 3 {
+        let [batch, tokens, channels] = *host.shape() else {
             return Err(misfit(
                 "from_host",
                 host.shape(),
                 "(batch, tokens, channels)",
             ));
+        };
+        match engine.backend() {
+            Backend::Candle(device) => {
+                candle_from_host(device, engine.dtype(), host).map(Self::candle)
+            }
+            Backend::Cpu(pool) => {
+                cpu::Array::from_tokens(pool, [batch, tokens, channels], host.data()).map(Self::cpu)
+            }
         }
-        Ok(Self {
-            repr: Repr::candle_from_host(engine, host)?,
-        })
     }
 
     /// Takes the values to the host as f32, `(batch, tokens, channels)`; waits for the device.
@@ -45,6 +51,7 @@ impl Tokens {
     pub fn to_host(&self) -> Result<HostTensor> {
         match &self.repr {
             Repr::Candle(x) => candle_to_host(x),
+            Repr::Cpu(x) => x.tokens_to_host(),
         }
     }
 
@@ -67,6 +74,7 @@ impl Tokens {
     pub(super) fn dims(&self) -> [usize; 3] {
         match &self.repr {
             Repr::Candle(x) => candle::extents(x),
+            Repr::Cpu(x) => x.token_dims(),
         }
     }
 
@@ -81,8 +89,9 @@ impl Tokens {
             let expected = format!("{own:?}, or 1 for batch or tokens");
             return Err(misfit("add", &its, &expected));
         }
-        match (&self.repr, &other.repr) {
-            (Repr::Candle(x), Repr::Candle(y)) => candle::add(x, y).map(Self::candle),
+        match &self.repr {
+            Repr::Candle(x) => candle::add(x, other.repr.as_candle("add")?).map(Self::candle),
+            Repr::Cpu(x) => cpu::add(x, other.repr.as_cpu("add")?).map(Self::cpu),
         }
     }
 
@@ -93,6 +102,7 @@ impl Tokens {
     pub fn scale(&self, factor: f64) -> Result<Self> {
         match &self.repr {
             Repr::Candle(x) => candle::scale(x, factor).map(Self::candle),
+            Repr::Cpu(x) => cpu::scale(x, factor).map(Self::cpu),
         }
     }
 
@@ -124,6 +134,7 @@ impl Tokens {
     fn pointwise(&self, function: Pointwise) -> Result<Self> {
         match &self.repr {
             Repr::Candle(x) => candle::pointwise(x, function).map(Self::candle),
+            Repr::Cpu(x) => cpu::pointwise(x, function).map(Self::cpu),
         }
     }
 
@@ -157,10 +168,17 @@ impl Tokens {
         }
         match &first.repr {
             Repr::Candle(_) => {
-                let parts = parts.iter().map(|part| match &part.repr {
-                    Repr::Candle(x) => x,
-                });
-                candle::concat(parts, dim, op).map(Self::candle)
+                let parts = parts.iter().map(|part| part.repr.as_candle(op));
+                candle::concat(&parts.collect::<Result<Vec<_>>>()?, dim, op).map(Self::candle)
+            }
+            Repr::Cpu(_) => {
+                let parts = parts.iter().map(|part| part.repr.as_cpu(op));
+                let concat = if dim == 0 {
+                    cpu::concat_batch
+                } else {
+                    cpu::concat_channels
+                };
+                concat(&parts.collect::<Result<Vec<_>>>()?).map(Self::cpu)
             }
         }
     }
@@ -170,7 +188,14 @@ impl Tokens {
     /// # Errors
     /// When the batch has fewer than `start + len`.
     pub fn narrow_batch(&self, start: usize, len: usize) -> Result<Self> {
-        self.narrow("narrow_batch", 0, start, len)
+        if start.checked_add(len).is_none_or(|end| end > self.batch()) {
+            let expected = format!("{start} + {len} items or more");
+            return Err(misfit("narrow_batch", &self.dims(), &expected));
+        }
+        match &self.repr {
+            Repr::Candle(x) => candle::narrow(x, 0, start, len).map(Self::candle),
+            Repr::Cpu(x) => cpu::narrow_batch(x, start, len).map(Self::cpu),
+        }
     }
 
     /// The whole batch `times` times over: `[a, b]` becomes `[a, b, a, b]`.
@@ -192,25 +217,9 @@ impl Tokens {
                 format!("one item for each position of {positions:?} and that many tokens");
             return Err(misfit("select", &dims, &expected));
         }
-        let picked = (0..).zip(positions).map(|(item, &position)| {
-            self.narrow("select", 0, item, 1)?
-                .narrow("select", 1, position, 1)
-        });
-        let picked = picked.collect::<Result<Vec<_>>>()?;
-        Self::concat_batch(&picked.iter().collect::<Vec<_>>())
-    }
-
-    fn narrow(&self, op: &str, dim: usize, start: usize, len: usize) -> Result<Self> {
-        let dims = self.dims();
-        if start.checked_add(len).is_none_or(|end| end > dims[dim]) {
-            return Err(misfit(
-                op,
-                &dims,
-                &format!("{start} + {len} or more at dimension {dim}"),
-            ));
-        }
         match &self.repr {
-            Repr::Candle(x) => candle::narrow(x, dim, start, len).map(Self::candle),
+            Repr::Candle(x) => candle::select_tokens(x, positions).map(Self::candle),
+            Repr::Cpu(x) => cpu::select_tokens(x, positions).map(Self::cpu),
         }
     }
 
@@ -223,8 +232,15 @@ impl Tokens {
             let expected = format!("{height} x {width} tokens");
             return Err(misfit("into_feature_map", &self.dims(), &expected));
         }
-        match &self.repr {
-            Repr::Candle(x) => candle::tokens_to_map(x, height, width).map(FeatureMap::candle),
+        match self.repr {
+            Repr::Candle(x) => candle::tokens_to_map(&x, height, width).map(FeatureMap::candle),
+            Repr::Cpu(x) => Ok(FeatureMap::cpu(x.into_map(height, width))),
+        }
+    }
+
+    pub(super) fn cpu(array: cpu::Array) -> Self {
+        Self {
+            repr: Repr::Cpu(array),
         }
     }
 

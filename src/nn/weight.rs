@@ -1,6 +1,10 @@
 //! From the bytes of a file to an engine's storage, one tensor at a time.
 
 use candle_core::Tensor;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::engine::DType;
 use super::repr::{CandleResult, candle_dtype};
@@ -33,6 +37,53 @@ pub(super) fn candle_weight_as(
             .and_then(|tensor| tensor.to_dtype(candle_dtype(dtype))?.to_device(device))
             .op("read")
     })
+}
+
+/// A tensor's values as f32.
+pub(super) fn decode_f32(raw: &RawTensor<'_>) -> Result<Vec<f32>> {
+    stored_dtype(raw)?;
+    let mut values = vec![0.0; raw.shape.iter().product()];
+    let blocks = values.par_chunks_mut(BLOCK);
+    match raw.dtype {
+        StoredDType::F32 => decode(blocks, &raw.bytes, |from: &[[u8; 4]], to| {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = f32::from_le_bytes(*from);
+            }
+        }),
+        StoredDType::F16 => decode(blocks, &raw.bytes, |from: &[[u8; 2]], to| {
+            let mut halves = [f16::ZERO; BLOCK];
+            for (half, from) in halves.iter_mut().zip(from) {
+                *half = f16::from_le_bytes(*from);
+            }
+            halves[..to.len()].convert_to_f32_slice(to);
+        }),
+        StoredDType::Bf16 => decode(blocks, &raw.bytes, |from: &[[u8; 2]], to| {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = bf16::from_le_bytes(*from).to_f32();
+            }
+        }),
+        // What `stored_dtype` lets pass besides.
+        _ => decode(blocks, &raw.bytes, |from: &[[u8; 8]], to| {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = f64::from_le_bytes(*from) as f32;
+            }
+        }),
+    }
+    Ok(values)
+}
+
+/// Values converted by one task: 16 KiB of f32.
+const BLOCK: usize = 4096;
+
+fn decode<const N: usize>(
+    blocks: rayon::slice::ChunksMut<'_, f32>,
+    bytes: &[u8],
+    convert: impl Fn(&[[u8; N]], &mut [f32]) + Sync,
+) {
+    let (elements, _) = bytes.as_chunks::<N>();
+    blocks
+        .zip(elements.par_chunks(BLOCK))
+        .for_each(|(to, from)| convert(from, to));
 }
 
 /// Candle's name of the stored type, once the bytes are known to fill the shape.

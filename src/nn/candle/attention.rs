@@ -2,18 +2,11 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use super::super::attention::Rule;
+
 /// Bytes of one chunk's f32 scores. Softmax keeps about three of its size alive, so a 64 x 64 latent at
 /// batch 2 with 8 heads (1 GiB of scores in one piece) stays below 400 MB.
 const SCORE_BYTES: usize = 128 << 20;
-
-/// How scores are formed.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::nn) struct Rule {
-    pub(in crate::nn) heads: usize,
-    pub(in crate::nn) scale: f64,
-    pub(in crate::nn) causal: bool,
-    pub(in crate::nn) upcast: bool,
-}
 
 /// Attention of `q` (B, N, heads * D) over `k` and `v` (B, M, heads * D): (B, N, heads * D).
 pub(in crate::nn) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, rule: Rule) -> Result<Tensor> {

@@ -8,10 +8,10 @@ mod conv;
 mod norm;
 mod ops;
 
-pub(super) use attention::{Rule, attend};
+pub(super) use attention::attend;
 pub(super) use conv::{Conv, conv2d};
 pub(super) use norm::{group_norm, layer_norm};
 pub(super) use ops::{
-    add, concat, extents, geglu, linear, map_to_tokens, narrow, pointwise, scale, silu,
+    add, concat, extents, geglu, linear, map_to_tokens, narrow, pointwise, scale, select_tokens,
     tokens_to_map, upsample_nearest,
 };

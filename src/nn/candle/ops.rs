@@ -24,10 +24,6 @@ pub(in crate::nn) fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
     x.affine(factor, 0.0).op("scale")
 }
 
-pub(in crate::nn) fn silu(x: &Tensor) -> Result<Tensor> {
-    x.silu().op("silu")
-}
-
 pub(in crate::nn) fn pointwise(x: &Tensor, function: Pointwise) -> Result<Tensor> {
     match function {
         Pointwise::Silu => x.silu().op("silu"),
@@ -56,20 +52,25 @@ fn quick_gelu(x: &Tensor) -> candle_core::Result<Tensor> {
         .to_dtype(x.dtype())
 }
 
-pub(in crate::nn) fn concat<'a>(
-    parts: impl Iterator<Item = &'a Tensor>,
-    dim: usize,
-    op: &str,
-) -> Result<Tensor> {
-    Tensor::cat(&parts.collect::<Vec<_>>(), dim)
-        .and_then(|x| x.contiguous())
-        .op(op)
+pub(in crate::nn) fn concat(parts: &[&Tensor], dim: usize, op: &str) -> Result<Tensor> {
+    Tensor::cat(parts, dim).and_then(|x| x.contiguous()).op(op)
 }
 
 pub(in crate::nn) fn narrow(x: &Tensor, dim: usize, start: usize, len: usize) -> Result<Tensor> {
     x.narrow(dim, start, len)
         .and_then(|x| x.contiguous())
         .op("narrow")
+}
+
+/// Of item `i` the token `positions[i]`: (B, 1, C).
+pub(in crate::nn) fn select_tokens(x: &Tensor, positions: &[usize]) -> Result<Tensor> {
+    let picked = (0..)
+        .zip(positions)
+        .map(|(item, &position)| x.narrow(0, item, 1)?.narrow(1, position, 1)?.contiguous());
+    picked
+        .collect::<candle_core::Result<Vec<_>>>()
+        .and_then(|picked| Tensor::cat(&picked, 0))
+        .op("select")
 }
 
 /// (B, C, H, W) to (B, H * W, C).

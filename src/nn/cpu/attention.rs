@@ -1,0 +1,72 @@
+//! Attention over fused projections: queries, keys and values lie side by side in one array.
+
+use tintype_kernels as kernels;
+
+use super::super::Scope;
+use super::super::attention::{AttentionSpec, Rule};
+use super::layers::Product;
+use super::{Array, KernelResult};
+use crate::error::Result;
+
+/// The input projections of one layer.
+#[derive(Debug, Clone)]
+pub(in crate::nn) enum Projections {
+    /// (B, N, query) to queries, keys and values (B, N, 3 * inner).
+    SelfOnly(Product),
+    /// (B, N, query) to queries (B, N, inner); (B, M, context) to keys and values (B, M, 2 * inner).
+    Context { q: Product, kv: Product },
+}
+
+impl Projections {
+    /// Reads and packs; `None` when planning.
+    pub(in crate::nn) fn load(scope: &Scope, spec: &AttentionSpec) -> Result<Option<Self>> {
+        let [q, k, v] = [spec.names.q, spec.names.k, spec.names.v].map(|name| scope.pp(name));
+        let inner = spec.heads * spec.head_dim;
+        let load = |scopes: &[Scope], from| Product::load(scopes, from, inner, spec.qkv_bias);
+        let Some(context_dim) = spec.context_dim else {
+            return Ok(load(&[q, k, v], spec.query_dim)?.map(Self::SelfOnly));
+        };
+        let q = load(&[q], spec.query_dim)?;
+        let kv = load(&[k, v], context_dim)?;
+        Ok(q.zip(kv).map(|(q, kv)| Self::Context { q, kv }))
+    }
+}
+
+/// One of several matrices side by side in an array.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::nn) struct Part<'a> {
+    pub(in crate::nn) array: &'a Array,
+    /// First channel.
+    pub(in crate::nn) offset: usize,
+}
+
+/// Attention of `q` (B, N, inner) over `k` and `v` (B, M, inner): (B, N, inner).
+pub(in crate::nn) fn attend(qkv: [Part<'_>; 3], rule: Rule, op: &str) -> Result<Array> {
+    let [q, k, v] = qkv;
+    let ([batch, queries, q_stride], [_, keys, k_stride]) =
+        (q.array.token_dims(), k.array.token_dims());
+    let call = kernels::Attention {
+        q: q.array.data().get(q.offset..).unwrap_or_default(),
+        k: k.array.data().get(k.offset..).unwrap_or_default(),
+        v: v.array.data().get(v.offset..).unwrap_or_default(),
+        q_stride,
+        k_stride,
+        v_stride: v.array.channels(),
+        batch,
+        queries,
+        keys,
+        heads: rule.heads,
+        head_dim: rule.head_dim,
+        scale: rule.scale as f32,
+        causality: if rule.causal {
+            kernels::Causality::Causal
+        } else {
+            kernels::Causality::Full
+        },
+    };
+    Array::build(
+        q.array.pool(),
+        [batch, 1, queries, rule.heads * rule.head_dim],
+        |out| kernels::attention(&call, out).op(op),
+    )
+}

@@ -1,0 +1,274 @@
+//! Packed weights and the calls that use them.
+
+use std::sync::Arc;
+
+use tintype_kernels as kernels;
+
+use super::super::conv2d::{Conv2dSpec, Padding};
+use super::super::norm::Activation;
+use super::super::weight::decode_f32;
+use super::super::{Bias, Scope};
+use super::{Array, KernelResult, Pool};
+use crate::error::Result;
+
+/// Reads a tensor as f32; `None` when planning.
+pub(in crate::nn) fn values(
+    scope: &Scope,
+    name: &str,
+    shape: &[usize],
+) -> Result<Option<Vec<f32>>> {
+    scope.tensor(name, shape, decode_f32)
+}
+
+/// A linear layer's weight (out, in) and bias (out).
+#[derive(Debug, Clone)]
+pub(in crate::nn) struct Product {
+    weight: Arc<kernels::PackedMatrix>,
+    bias: Option<Arc<[f32]>>,
+}
+
+impl Product {
+    /// One product that computes the layers of all `scopes`, each from `inputs` to `outputs` channels,
+    /// side by side; `None` when planning.
+    pub(in crate::nn) fn load(
+        scopes: &[Scope],
+        inputs: usize,
+        outputs: usize,
+        bias: Bias,
+    ) -> Result<Option<Self>> {
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for scope in scopes {
+            append(&mut weights, values(scope, "weight", &[outputs, inputs])?);
+            if bias == Bias::With {
+                append(&mut biases, values(scope, "bias", &[outputs])?);
+            }
+        }
+        let outputs = outputs * scopes.len();
+        if weights.len() != inputs * outputs {
+            return Ok(None);
+        }
+        let weight = kernels::PackedMatrix::from_out_in(&weights, outputs, inputs).op("pack")?;
+        Ok(Some(Self {
+            weight: Arc::new(weight),
+            bias: (bias == Bias::With).then(|| biases.into()),
+        }))
+    }
+
+    /// `x W^T + bias + residual` for each position of `x`.
+    pub(in crate::nn) fn run(
+        &self,
+        x: &Array,
+        residual: Option<&Array>,
+        op: &str,
+    ) -> Result<Array> {
+        let [batch, height, width, channels] = x.bhwc();
+        let call = kernels::Linear {
+            x: x.data(),
+            rows: x.rows(),
+            x_stride: channels,
+            weight: &self.weight,
+            bias: self.bias.as_deref(),
+            residual: residual.map(Array::data),
+        };
+        let dims = [batch, height, width, self.weight.out_features()];
+        Array::build(x.pool(), dims, |out| kernels::linear(&call, out).op(op))
+    }
+}
+
+/// Avoids a copy of the first.
+fn append(all: &mut Vec<f32>, more: Option<Vec<f32>>) {
+    match more {
+        Some(more) if all.is_empty() => *all = more,
+        more => all.extend(more.into_iter().flatten()),
+    }
+}
+
+/// A convolution's weight and bias.
+#[derive(Debug, Clone)]
+pub(in crate::nn) struct Conv {
+    weight: Arc<kernels::ConvWeight>,
+    bias: Arc<[f32]>,
+}
+
+/// What a convolution reads besides its input.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::nn) struct ConvExtras<'a> {
+    /// (B, 1, O) or (1, 1, O).
+    pub(in crate::nn) channel_bias: Option<&'a Array>,
+    /// (B, H', W', O).
+    pub(in crate::nn) residual: Option<&'a Array>,
+    /// Size to resize the input to first.
+    pub(in crate::nn) upsample_to: Option<(usize, usize)>,
+}
+
+impl Conv {
+    /// Reads and packs; `None` when planning.
+    pub(in crate::nn) fn load(scope: &Scope, spec: &Conv2dSpec) -> Result<Option<Self>> {
+        let shape = kernels::ConvShape {
+            out_channels: spec.out_channels,
+            in_channels: spec.in_channels,
+            kernel_h: spec.kernel,
+            kernel_w: spec.kernel,
+        };
+        let oihw = [
+            spec.out_channels,
+            spec.in_channels,
+            spec.kernel,
+            spec.kernel,
+        ];
+        let weight = values(scope, "weight", &oihw)?
+            .map(|weight| kernels::ConvWeight::from_oihw(&weight, shape).op("pack"))
+            .transpose()?;
+        let bias = values(scope, "bias", &oihw[..1])?;
+        Ok(weight.zip(bias).map(|(weight, bias)| Self {
+            weight: Arc::new(weight),
+            bias: bias.into(),
+        }))
+    }
+
+    pub(in crate::nn) fn run(
+        &self,
+        x: &Array,
+        spec: &Conv2dSpec,
+        extras: ConvExtras<'_>,
+        op: &str,
+    ) -> Result<Array> {
+        let [batch, height, width, _] = x.bhwc();
+        let repeated;
+        let channel_bias = match extras.channel_bias.map(Array::data) {
+            Some(bias) if bias.len() < batch * spec.out_channels => {
+                repeated = bias.repeat(batch);
+                Some(repeated.as_slice())
+            }
+            bias => bias,
+        };
+        let call = kernels::Conv2d {
+            x: x.data(),
+            batch,
+            height,
+            width,
+            weight: &self.weight,
+            stride: spec.stride,
+            padding: match spec.padding {
+                Padding::Symmetric(padding) => kernels::Padding::symmetric(padding),
+                Padding::BottomRight => kernels::Padding {
+                    bottom: 1,
+                    right: 1,
+                    ..Default::default()
+                },
+            },
+            upsample_to: extras.upsample_to,
+            bias: Some(&self.bias),
+            channel_bias,
+            residual: extras.residual.map(Array::data),
+        };
+        let (out_height, out_width) = call.out_size().op(op)?;
+        let dims = [batch, out_height, out_width, spec.out_channels];
+        Array::build(x.pool(), dims, |out| kernels::conv2d(&call, out).op(op))
+    }
+}
+
+/// A norm's factor and constant per channel.
+#[derive(Debug, Clone)]
+pub(in crate::nn) struct Gain {
+    weight: Arc<[f32]>,
+    bias: Arc<[f32]>,
+}
+
+impl Gain {
+    /// Reads both; `None` when planning.
+    pub(in crate::nn) fn load(scope: &Scope, channels: usize) -> Result<Option<Self>> {
+        let weight = values(scope, "weight", &[channels])?;
+        let bias = values(scope, "bias", &[channels])?;
+        Ok(weight.zip(bias).map(|(weight, bias)| Self {
+            weight: weight.into(),
+            bias: bias.into(),
+        }))
+    }
+
+    /// Normalises groups over the positions of `parts`, read as joined along the channels.
+    pub(in crate::nn) fn group_norm(
+        &self,
+        parts: &[&Array],
+        (groups, eps): (usize, f64),
+        activation: Activation,
+        op: &str,
+    ) -> Result<Array> {
+        let first = parts[0];
+        let [batch, height, width, _] = first.bhwc();
+        let sources: Vec<_> = parts
+            .iter()
+            .map(|part| (part.data(), part.channels()))
+            .collect();
+        let call = kernels::GroupNorm {
+            parts: &sources,
+            batch,
+            pixels: height * width,
+            groups,
+            weight: &self.weight,
+            bias: &self.bias,
+            eps: eps as f32,
+            activation: match activation {
+                Activation::None => kernels::Activation::None,
+                Activation::Silu => kernels::Activation::Silu,
+            },
+        };
+        let dims = [batch, height, width, self.weight.len()];
+        Array::build(first.pool(), dims, |out| {
+            kernels::group_norm(&call, out).op(op)
+        })
+    }
+
+    /// Normalises each position over its channels.
+    pub(in crate::nn) fn layer_norm(&self, x: &Array, eps: f64, op: &str) -> Result<Array> {
+        let call = kernels::LayerNorm {
+            x: x.data(),
+            weight: &self.weight,
+            bias: &self.bias,
+            eps: eps as f32,
+        };
+        Array::build(x.pool(), x.bhwc(), |out| {
+            kernels::layer_norm(&call, out).op(op)
+        })
+    }
+}
+
+/// An embedding's vectors (count, dim).
+#[derive(Debug, Clone)]
+pub(in crate::nn) struct Table {
+    vectors: Arc<Vec<f32>>,
+    dim: usize,
+    pool: Arc<Pool>,
+}
+
+impl Table {
+    /// Reads it; `None` when planning.
+    pub(in crate::nn) fn load(
+        scope: &Scope,
+        pool: &Arc<Pool>,
+        shape: [usize; 2],
+    ) -> Result<Option<Self>> {
+        let vectors = values(scope, "weight", &shape)?;
+        Ok(vectors.map(|vectors| Self {
+            vectors: Arc::new(vectors),
+            dim: shape[1],
+            pool: Arc::clone(pool),
+        }))
+    }
+
+    /// `batch` rows of equal length: (batch, indices / batch, dim).
+    pub(in crate::nn) fn run(&self, indices: &[u32], batch: usize, op: &str) -> Result<Array> {
+        let dims = [batch, 1, indices.len() / batch.max(1), self.dim];
+        Array::build(&self.pool, dims, |out| {
+            kernels::embedding(&self.vectors, self.dim, indices, out).op(op)
+        })
+    }
+}
+
+/// `a * gelu(g)` of `projected` (B, N, 2 * inner).
+pub(in crate::nn) fn geglu(projected: &Array, inner: usize, op: &str) -> Result<Array> {
+    let [batch, height, width, _] = projected.bhwc();
+    Array::build(projected.pool(), [batch, height, width, inner], |out| {
+        kernels::geglu(projected.data(), inner, out).op(op)
+    })
+}
