@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::backend::GeneratedImage;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Something that happened on the way to a picture.
@@ -49,6 +50,9 @@ pub enum Event {
         /// Pictures in the batch.
         total: usize,
     },
+    /// A picture is finished. It comes as soon as it is there, so that a caller who cancels the rest of
+    /// the batch keeps it.
+    Finished(Arc<GeneratedImage>),
     /// Something the user should know, which changes nothing else.
     Warning(String),
 }
@@ -56,17 +60,21 @@ pub enum Event {
 /// One finished denoising step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepEvent {
+    /// Index of the picture within the batch, from 0; pictures are made one after the other.
+    pub image: usize,
+    /// Pictures in the batch.
+    pub images: usize,
     /// Number of the step just done, from 1.
     pub step: usize,
-    /// Steps in all.
+    /// Steps of one picture.
     pub total: usize,
     /// Timestep the model saw, 0 to training steps - 1, possibly between two.
     pub timestep: f64,
     /// Noise level before the step, as standard deviation relative to the clean latent.
     pub sigma: f64,
-    /// Time since the first step began.
+    /// Time since the first step of this picture began.
     pub elapsed: Duration,
-    /// Estimated time until the last step is done.
+    /// Estimated time until the last step of this picture is done.
     pub remaining: Duration,
 }
 

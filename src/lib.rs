@@ -10,6 +10,7 @@ pub mod error;
 pub mod events;
 pub mod host;
 pub mod image_io;
+pub mod metadata;
 pub mod models;
 pub mod nn;
 pub mod rng;
@@ -17,7 +18,13 @@ pub mod samplers;
 pub mod tokenizer;
 pub mod weights;
 
-pub use backend::SamplingConfig;
+pub use backend::{
+    CandleSDBackend, ClipTextEncoder, ComponentReport, GeneratedImage, LoadOptions, ModelReport,
+    SDModel, SamplingConfig, Scheduler, SchedulerConfig, Timings, VaeDecoder, VaeEncoder,
+    WrongShape, inspect,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{CancelToken, Event, Observer, StepEvent};
 pub use host::HostTensor;
+pub use nn::{DType, Device, EngineKind};
+pub use weights::ModelSource;

@@ -1,8 +1,24 @@
-//! The backend: parts wired into a picture, no maths of its own.
+//! The backend: parts wired into a picture.
 
+mod conditioning;
+mod model;
+mod parameters;
+mod pipeline;
+mod report;
+mod seeds;
+mod worker;
+
+pub mod clip;
+pub mod inference;
 pub mod sampling;
 pub mod scheduler;
 pub mod vae;
 
+pub use clip::{ClipTextEncoder, TextEmbeddings};
+pub use model::{LoadOptions, SDModel};
+pub use pipeline::{GeneratedImage, Timings};
+pub use report::{ComponentReport, ModelReport, WrongShape, inspect};
 pub use sampling::SamplingConfig;
+pub use scheduler::{Scheduler, SchedulerConfig};
 pub use vae::{VaeDecoder, VaeEncoder};
+pub use worker::CandleSDBackend;

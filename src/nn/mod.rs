@@ -61,6 +61,7 @@ pub use feature_map::FeatureMap;
 pub use geglu::Geglu;
 pub use linear::{Bias, Linear};
 pub use norm::{Activation, GroupNorm, LayerNorm};
+pub(crate) use scope::same_matrix;
 pub use scope::{ExpectedTensor, Scope, check};
 pub use tokens::Tokens;
 

@@ -245,7 +245,7 @@ fn fault(expected: &[usize], found: Option<(StoredDType, &[usize])>) -> Option<S
 }
 
 /// Equal shapes, where a matrix and a 1x1 convolution are equal.
-fn same_matrix(expected: &[usize], found: &[usize]) -> bool {
+pub(crate) fn same_matrix(expected: &[usize], found: &[usize]) -> bool {
     fn matrix(shape: &[usize]) -> &[usize] {
         match shape {
             [_, _, 1, 1] | [_, _, 1] => &shape[..2],

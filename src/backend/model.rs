@@ -1,0 +1,202 @@
+//! A checkpoint in memory: opened, checked against its configuration, placed on an engine.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::clip::{ClipTextEncoder, TextLayer};
+use super::sampling::SamplingConfig;
+use super::scheduler::SchedulerConfig;
+use super::vae::VaeDecoder;
+use crate::error::{Error, Result};
+use crate::events::{CancelToken, Event, Observer, Silent};
+use crate::models::{self, UNet2DCondition, UNetConfig};
+use crate::nn::{DType, Device, Engine, EngineKind};
+use crate::tokenizer::ClipTokenizer;
+use crate::weights::{Checkpoint, Component, ModelSource, OpenOptions};
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Where it runs.
+    pub device: Device,
+    /// What it computes in; `None` is f32 on a CPU and f16 elsewhere.
+    pub dtype: Option<DType>,
+    /// Who computes.
+    pub engine: EngineKind,
+    /// A VAE in place of the checkpoint's own: a folder or a file.
+    pub vae: Option<PathBuf>,
+    /// Which variant of a folder's weights to take ("fp16").
+    pub variant: Option<String>,
+}
+
+impl LoadOptions {
+    pub(crate) fn open(&self) -> OpenOptions {
+        OpenOptions {
+            vae: self.vae.clone(),
+            variant: self.variant.clone(),
+        }
+    }
+}
+
+/// A Stable Diffusion model, ready to make pictures.
+#[derive(Debug)]
+pub struct SDModel {
+    pub(super) engine: Engine,
+    pub(super) text: ClipTextEncoder,
+    pub(super) unet: UNet2DCondition,
+    pub(super) vae: VaeDecoder,
+    pub(super) scheduler: SchedulerConfig,
+    pub(super) checkpoint: Checkpoint,
+    /// First digits of the single file's SHA-256, as the webui writes them.
+    pub(super) file_hash: Option<String>,
+    /// Name of a VAE that replaced the checkpoint's own.
+    pub(super) vae_name: Option<String>,
+}
+
+impl SDModel {
+    /// Loads a model from a folder, a file or a hub id.
+    ///
+    /// `source` is a path or `owner/name[@revision]`; an existing path wins.
+    ///
+    /// # Errors
+    /// When the source cannot be found or read, when tensors are missing or have another shape than the
+    /// configuration says (all of them are listed), and when the configuration asks for something unsupported.
+    pub fn load(source: impl AsRef<str>, options: &LoadOptions) -> Result<Self> {
+        let source = ModelSource::parse(source.as_ref())?;
+        Self::load_with(&source, options, &mut Silent, &CancelToken::new())
+    }
+
+    /// Loads a model, telling `observer` of downloads and tensors; `cancel` stops it between two tensors.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+    pub fn load_with(
+        source: &ModelSource,
+        options: &LoadOptions,
+        observer: &mut dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let start = Instant::now();
+        let engine = Engine::new(options.engine, options.device, options.dtype)?;
+        let checkpoint = Checkpoint::open(source, &options.open(), observer)?;
+        if let Some(obstacle) = text_to_image_obstacle(&checkpoint) {
+            return Err(
+                Error::unsupported(format!("{}: {obstacle}", checkpoint.title))
+                    .with_hint("`tintype inspect` shows what the checkpoint holds"),
+            );
+        }
+        let scheduler = SchedulerConfig::from_json(&checkpoint.scheduler)?;
+        let unet_config = UNetConfig::from_json(&checkpoint.unet.name, &checkpoint.unet.config)?;
+        let layer = match unet_config.addition {
+            Some(_) => TextLayer::PenultimatePooled,
+            None => TextLayer::LastNormed,
+        };
+        let mut placed = Placed { observer, cancel };
+        let text =
+            ClipTextEncoder::load(&engine, towers(&checkpoint)?, layer, |part, done, total| {
+                placed.tell(part, done, total)
+            })?;
+        let unet = models::load(
+            &engine,
+            &checkpoint.unet,
+            |done, total| placed.tell(&checkpoint.unet, done, total),
+            |scope| UNet2DCondition::load(scope, &unet_config),
+        )?;
+        let vae = VaeDecoder::load(&engine, &checkpoint.vae, |done, total| {
+            placed.tell(&checkpoint.vae, done, total)
+        })?;
+        observer.on_event(&Event::Loaded {
+            elapsed: start.elapsed(),
+        });
+        Ok(Self {
+            engine,
+            text,
+            unet,
+            vae,
+            scheduler,
+            file_hash: None,
+            vae_name: options.vae.as_deref().and_then(file_name),
+            checkpoint,
+        })
+    }
+
+    /// The model's name, as pictures record it.
+    pub fn title(&self) -> &str {
+        &self.checkpoint.title
+    }
+
+    /// Who computes, where and in what.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The settings the checkpoint was made for: its own size, and its family's steps and guidance.
+    pub fn default_config(&self) -> SamplingConfig {
+        let (width, height) = self.checkpoint.default_size_px();
+        SamplingConfig {
+            width,
+            height,
+            steps: self.checkpoint.family.default_steps,
+            guidance_scale: self.checkpoint.family.default_guidance_scale,
+            ..SamplingConfig::default()
+        }
+    }
+}
+
+/// Why no picture can be made from text with this checkpoint, if so.
+pub(super) fn text_to_image_obstacle(checkpoint: &Checkpoint) -> Option<String> {
+    if let Some(obstacle) = checkpoint.family.text_to_image_obstacle {
+        return Some(obstacle.to_owned());
+    }
+    let channels = |config: &serde_json::Value, key: &str| config.get(key).and_then(|v| v.as_u64());
+    let sample = channels(&checkpoint.unet.config, "in_channels").unwrap_or(4);
+    let latent = channels(&checkpoint.vae.config, "latent_channels").unwrap_or(4);
+    (sample != latent).then(|| {
+        format!(
+            "its unet takes {sample} channels where the vae's latents have {latent}: it was made for more than \
+             text to image (inpainting, depth, upscaling), which is not supported yet"
+        )
+    })
+}
+
+/// The text towers in the order their hidden states are joined, each with its tokenizer.
+fn towers(checkpoint: &Checkpoint) -> Result<Vec<(&Component, ClipTokenizer)>> {
+    let tokenizers = [&checkpoint.tokenizer, &checkpoint.tokenizer_2];
+    [&checkpoint.text_encoder, &checkpoint.text_encoder_2]
+        .into_iter()
+        .zip(tokenizers)
+        .filter_map(|(tower, folder)| tower.as_ref().map(|tower| (tower, folder)))
+        .map(|(tower, folder)| {
+            let tokenizer = match folder {
+                Some(folder) => ClipTokenizer::from_folder(folder)?,
+                None => ClipTokenizer::embedded(),
+            };
+            Ok((tower, tokenizer))
+        })
+        .collect()
+}
+
+/// Tells an observer of tensors, until it is cancelled.
+struct Placed<'a> {
+    observer: &'a mut dyn Observer,
+    cancel: &'a CancelToken,
+}
+
+impl Placed<'_> {
+    fn tell(&mut self, part: &Component, done: usize, total: usize) -> Result<()> {
+        self.cancel.check()?;
+        let (component, path) = (part.name.clone(), part.path.clone());
+        self.observer.on_event(&Event::Loading {
+            component,
+            path,
+            done,
+            total,
+        });
+        Ok(())
+    }
+}
+
+fn file_name(path: &std::path::Path) -> Option<String> {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,252 @@
+//! One call from settings to pictures: text, schedule, denoising, decoding.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use image::DynamicImage;
+
+use super::inference::{Guidance, GuidedDenoiser};
+use super::model::SDModel;
+use super::sampling::SamplingConfig;
+use super::scheduler::{Scheduler, SchedulerRequest};
+use super::{parameters, seeds};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{CancelToken, Event, Observer, StepEvent};
+use crate::host::HostTensor;
+use crate::image_io::tensor_to_images;
+use crate::metadata::Parameters;
+use crate::models::unet::PreparedConditioning;
+use crate::rng::TorchNoise;
+use crate::samplers::{NoiseSource, StepInfo};
+
+/// A finished picture with everything needed to make it again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GeneratedImage {
+    /// The picture, 8-bit RGB.
+    pub image: DynamicImage,
+    /// The seed that this picture of the batch started from.
+    pub seed: u64,
+    /// The final latents, (1, C, H / factor, W / factor), as the UNet leaves them.
+    pub latents: HostTensor,
+    /// The effective settings as the webui's `parameters` text holds them.
+    pub parameters: Parameters,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Where the time of one picture went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// Encoding the prompts, once for the whole batch.
+    pub text: Duration,
+    /// All denoising steps.
+    pub denoise: Duration,
+    /// Latents to pixels.
+    pub decode: Duration,
+}
+
+/// Whom a running call tells, and who may stop it.
+pub(crate) struct Reporter<'a> {
+    observer: &'a mut dyn Observer,
+    cancel: &'a CancelToken,
+}
+
+impl<'a> Reporter<'a> {
+    pub(crate) fn new(observer: &'a mut dyn Observer, cancel: &'a CancelToken) -> Self {
+        Self { observer, cancel }
+    }
+
+    pub(crate) fn tell(&mut self, event: &Event) {
+        self.observer.on_event(event);
+    }
+}
+
+impl SDModel {
+    /// Makes the pictures of `config`, one after the other.
+    pub(crate) fn generate(
+        &mut self,
+        config: &SamplingConfig,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Vec<GeneratedImage>> {
+        config.validate()?;
+        self.validate_size(config)?;
+        let scheduler = Scheduler::new(
+            &self.scheduler,
+            &SchedulerRequest {
+                sampler: config.sampler.as_deref(),
+                schedule: config.schedule.as_deref(),
+                steps: config.steps,
+                eta: config.eta,
+            },
+        )?;
+        let guidance = self.guidance(config);
+        let start = Instant::now();
+        let conditioning = self.condition(config, guidance, reporter)?;
+        let call = Call {
+            config,
+            scheduler,
+            guidance,
+            conditioning,
+            text: start.elapsed(),
+        };
+        let first = seeds::resolve(config.seed);
+        (0..config.batch)
+            .map(|index| {
+                let picture =
+                    call.picture(self, index, seeds::of_picture(first, index), reporter)?;
+                reporter.tell(&Event::Finished(Arc::new(picture.clone())));
+                Ok(picture)
+            })
+            .collect()
+    }
+
+    /// Refuses sizes that the VAE's reduction does not divide.
+    fn validate_size(&self, config: &SamplingConfig) -> Result<()> {
+        let factor = self.vae.config().scale_factor();
+        for (name, found) in [("width", config.width), ("height", config.height)] {
+            if !found.is_multiple_of(factor) {
+                return Err(Error::invalid(format!(
+                    "{name} is {found}, expected a multiple of {factor}, the reduction of this model's vae"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn guidance(&self, config: &SamplingConfig) -> Guidance {
+        if config.guidance_scale <= 1.0 || self.takes_guidance_embedding() {
+            return Guidance::None;
+        }
+        Guidance::ClassifierFree {
+            scale: config.guidance_scale,
+            rescale: config.guidance_rescale,
+        }
+    }
+}
+
+/// What all pictures of a call share.
+struct Call<'a> {
+    config: &'a SamplingConfig,
+    scheduler: Scheduler,
+    guidance: Guidance,
+    conditioning: PreparedConditioning,
+    text: Duration,
+}
+
+impl Call<'_> {
+    /// Makes picture `index` of the batch.
+    fn picture(
+        &self,
+        model: &SDModel,
+        index: usize,
+        seed: u64,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<GeneratedImage> {
+        let start = Instant::now();
+        let latents = self.denoise(model, index, seed, reporter)?;
+        let denoise = start.elapsed();
+        reporter.cancel.check()?;
+        reporter.tell(&Event::Decoding {
+            image: index,
+            total: self.config.batch,
+        });
+        let start = Instant::now();
+        let picture = model.vae.decode(&latents)?;
+        let image = tensor_to_images(&picture)?
+            .pop()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "the vae gave no picture"))?;
+        let timings = Timings {
+            text: self.text,
+            denoise,
+            decode: start.elapsed(),
+        };
+        let parameters = parameters::of(model, self.config, &self.scheduler, seed);
+        Ok(GeneratedImage {
+            image,
+            seed,
+            latents,
+            parameters,
+            timings,
+        })
+    }
+
+    /// Final latents of picture `index`, (1, C, H/f, W/f), in the UNet's scale.
+    fn denoise(
+        &self,
+        model: &SDModel,
+        index: usize,
+        seed: u64,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<HostTensor> {
+        let factor = model.vae.config().scale_factor();
+        let shape = [
+            1,
+            model.unet.config().in_channels,
+            self.config.height / factor,
+            self.config.width / factor,
+        ];
+        let mut noise = TorchNoise::new([seed]);
+        let x = self.scheduler.plan().start(noise.noise(&shape));
+        let cancel = reporter.cancel;
+        let mut denoiser = GuidedDenoiser {
+            engine: &model.engine,
+            unet: &model.unet,
+            scheduler: &self.scheduler,
+            conditioning: &self.conditioning,
+            guidance: self.guidance,
+            cancel,
+            evaluations: 0,
+        };
+        let clock = StepClock {
+            start: Instant::now(),
+            image: index,
+            images: self.config.batch,
+        };
+        let mut on_step = |info: &StepInfo, x: &HostTensor, _denoised: Option<&HostTensor>| {
+            require_finite(x, info)?;
+            reporter.tell(&Event::Step(clock.event(info)));
+            cancel.check()
+        };
+        self.scheduler
+            .sample(x, &mut denoiser, &mut noise, &mut on_step)
+    }
+}
+
+/// Turns a sampler's report into the event that observers see.
+struct StepClock {
+    start: Instant,
+    image: usize,
+    images: usize,
+}
+
+impl StepClock {
+    fn event(&self, info: &StepInfo) -> StepEvent {
+        let elapsed = self.start.elapsed();
+        let done = info.index + 1;
+        StepEvent {
+            image: self.image,
+            images: self.images,
+            step: done,
+            total: info.total,
+            timestep: info.timestep,
+            sigma: info.sigma,
+            elapsed,
+            remaining: elapsed.mul_f64((info.total.saturating_sub(done)) as f64 / done as f64),
+        }
+    }
+}
+
+fn require_finite(x: &HostTensor, info: &StepInfo) -> Result<()> {
+    let Some(index) = x.first_non_finite() else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::NonFinite,
+        format!(
+            "latents after step {} of {} hold {} at element {index}, expected finite numbers",
+            info.index + 1,
+            info.total,
+            x.data()[index]
+        ),
+    ))
+}
