@@ -276,19 +276,19 @@ def _sd1(unet=None, scheduler=PNDM, pipeline="StableDiffusionPipeline", like=("t
     }
 
 
-def _sd2(scheduler, like=("text_encoder", "unet", "vae"), **run):
+def _sd2(scheduler, like=("text_encoder", "unet"), **run):
     return {
         "index": _index("StableDiffusionPipeline", scheduler),
         "scheduler": scheduler,
         "text_encoder": (OPEN_CLIP_H, TINY_OPEN_CLIP_H),
         "unet": (UNET_SD2, UNET_SD2 | TINY_SD2),
         "vae": (VAE_SD21, VAE_SD21 | TINY_VAE),
-        "like": {component: "sd21" for component in like},
+        "like": {component: "sd21" for component in like} | {"vae": "sd15"},
         "run": {"steps": 5, "guidance": 7.5, "size": 64} | run,
     }
 
 
-def _sdxl(scheduler=EULER_SDXL, full=None, tiny_unet=None, like=("text_encoder", "text_encoder_2", "vae"), **run):
+def _sdxl(scheduler=EULER_SDXL, full=None, tiny_unet=None, like=("text_encoder_2",), **run):
     return {
         "index": _index("StableDiffusionXLPipeline", scheduler, second_tower=True, force_zeros_for_empty_prompt=True),
         "scheduler": scheduler,
@@ -296,7 +296,7 @@ def _sdxl(scheduler=EULER_SDXL, full=None, tiny_unet=None, like=("text_encoder",
         "text_encoder_2": (OPEN_CLIP_G, TINY_OPEN_CLIP_G),
         "unet": (UNET_SDXL | (full or {}), UNET_SDXL | (full or {}) | TINY_SDXL | (tiny_unet or {})),
         "vae": (VAE_SDXL, VAE_SDXL | TINY_VAE),
-        "like": {component: "sdxl" for component in like},
+        "like": {component: "sdxl" for component in like} | {"text_encoder": "sd15", "vae": "sd15"},
         "run": {"steps": 4, "guidance": 5.0, "size": 64} | run,
     }
 
@@ -308,7 +308,7 @@ FAMILIES = {
     "sd21-zsnr": _sd2(DDIM_V | {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
     "sdxl": _sdxl(like=()),
     "sd-turbo": _sd2(EULER_TURBO, steps=1, guidance=0.0),
-    "sdxl-turbo": _sdxl(EULER_A_TURBO, like=("text_encoder", "text_encoder_2", "unet", "vae"), steps=2, guidance=0.0),
+    "sdxl-turbo": _sdxl(EULER_A_TURBO, like=("text_encoder_2", "unet"), steps=2, guidance=0.0),
     "lcm": _sd1(
         scheduler=LCM,
         pipeline="LatentConsistencyModelPipeline",
@@ -370,7 +370,7 @@ FAMILIES = {
             },
         ),
         "vae": (VAE_SDXL, VAE_SDXL | TINY_VAE),
-        "like": {"text_encoder_2": "sdxl", "vae": "sdxl"},
+        "like": {"text_encoder_2": "sdxl", "vae": "sd15"},
         "run": None,
     },
 }

@@ -229,8 +229,15 @@ def skipped_text(pipe, arguments: dict) -> dict:
 def record(family: str, parts: dict) -> tuple[dict, dict]:
     """Everything of golden.safetensors and the notes of golden.json."""
     tensors, tokens, text = record_text(parts)
+    if family not in THOROUGH:
+        # The towers are another family's, and so is what they make of the prompt.
+        tensors = {}
     tensors |= record_unet(family, parts["unet"], text)
-    tensors |= record_vae(parts["vae"])
+    if family not in ("sd15", "refiner"):
+        # `text.uncond` and `text.cond` of the family that owns the towers.
+        del tensors["unet.in.context"]
+    if "vae" not in families.FAMILIES[family]["like"]:
+        tensors |= record_vae(parts["vae"])
     notes = {"tokens": tokens, "cases": {}}
     usual = families.FAMILIES[family]["run"]
     if usual is None or parts["unet"].config.in_channels != 4:
