@@ -4,9 +4,12 @@ use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::samplers::registry::{self, SamplerKind};
 use crate::samplers::schedule::ScheduleKind;
-use crate::samplers::{Denoiser, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler};
+use crate::samplers::{
+    Coordinates, Denoiser, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler,
+};
 
 pub use crate::samplers::schedule::{NoiseSchedule, SchedulerConfig, Settings};
+pub use crate::samplers::{Ddim, Euler};
 
 /// What the caller says about sampling; everything else is the checkpoint's.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,7 +132,6 @@ fn agree(
 }
 
 fn check_schedule(kind: SamplerKind, sigmas: ScheduleKind) -> Result<()> {
-    use crate::samplers::Coordinates;
     if kind.spec().coordinates == Coordinates::VarianceExploding {
         return Ok(());
     }
@@ -173,4 +175,176 @@ fn refuse_noise_from_noise(schedule: &NoiseSchedule, plan: &Plan) -> Result<()> 
         .with_hint("choose a sampler that works in sigmas, such as euler"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    fn make(config: &serde_json::Value, request: &SchedulerRequest<'_>) -> Result<Scheduler> {
+        Scheduler::new(&SchedulerConfig::from_json(config)?, request)
+    }
+
+    const REQUEST: SchedulerRequest<'static> = SchedulerRequest {
+        sampler: None,
+        schedule: None,
+        steps: 20,
+        eta: 0.0,
+    };
+
+    #[test]
+    fn the_checkpoint_chooses_unless_the_user_does() {
+        let config = json!({"_class_name": "PNDMScheduler", "skip_prk_steps": true});
+        let own = make(&config, &REQUEST).unwrap();
+        assert_eq!(own.kind(), SamplerKind::Pndm);
+        let named = SchedulerRequest {
+            sampler: Some("Euler a"),
+            ..REQUEST
+        };
+        let named = make(&config, &named).unwrap();
+        assert_eq!(named.kind(), SamplerKind::EulerAncestral);
+    }
+
+    #[test]
+    fn an_unsupported_class_is_an_error_only_without_a_sampler() {
+        let config = json!({"_class_name": "UniPCMultistepScheduler", "solver_type": "bh2"});
+        let error = make(&config, &REQUEST).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(
+            error.message().contains("UniPCMultistepScheduler"),
+            "{error}"
+        );
+        assert!(error.hint().unwrap().contains("dpmpp_2m"), "{error}");
+        let named = SchedulerRequest {
+            sampler: Some("dpmpp_2m"),
+            ..REQUEST
+        };
+        assert!(make(&config, &named).is_ok());
+    }
+
+    #[test]
+    fn another_preconditioning_is_refused_with_any_sampler() {
+        for class_name in ["EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"] {
+            let config = json!({"_class_name": class_name});
+            let named = SchedulerRequest {
+                sampler: Some("euler"),
+                ..REQUEST
+            };
+            for request in [REQUEST, named] {
+                let error = make(&config, &request).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unsupported);
+                assert!(error.message().contains(class_name), "{error}");
+            }
+        }
+    }
+
+    fn assert_invalid(cases: &[(SchedulerRequest<'_>, &str)]) {
+        for (request, message) in cases {
+            let error = make(&json!({"_class_name": "DDIMScheduler"}), request).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+            assert!(error.message().contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn bad_numbers_are_named() {
+        assert_invalid(&[
+            (
+                SchedulerRequest {
+                    steps: 0,
+                    ..REQUEST
+                },
+                "steps is 0",
+            ),
+            (
+                SchedulerRequest {
+                    steps: 1001,
+                    ..REQUEST
+                },
+                "steps is 1001, expected 1 to 1000",
+            ),
+            (
+                SchedulerRequest {
+                    sampler: Some("lcm"),
+                    steps: 51,
+                    ..REQUEST
+                },
+                "50 steps",
+            ),
+            (
+                SchedulerRequest {
+                    sampler: Some("euler"),
+                    eta: 0.5,
+                    ..REQUEST
+                },
+                "eta is 0.5",
+            ),
+            (
+                SchedulerRequest {
+                    sampler: Some("ddim"),
+                    eta: 1.5,
+                    ..REQUEST
+                },
+                "eta is 1.5",
+            ),
+            (
+                SchedulerRequest {
+                    sampler: Some("ddim"),
+                    eta: f64::NAN,
+                    ..REQUEST
+                },
+                "eta is NaN",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn bad_names_are_named() {
+        assert_invalid(&[
+            (
+                SchedulerRequest {
+                    sampler: Some("unipc"),
+                    ..REQUEST
+                },
+                "unknown sampler \"unipc\"",
+            ),
+            (
+                SchedulerRequest {
+                    schedule: Some("kaas"),
+                    ..REQUEST
+                },
+                "unknown schedule \"kaas\"",
+            ),
+            (
+                SchedulerRequest {
+                    schedule: Some("karras"),
+                    ..REQUEST
+                },
+                "takes no schedule",
+            ),
+            (
+                SchedulerRequest {
+                    sampler: Some("DPM++ 2M Karras"),
+                    schedule: Some("exponential"),
+                    ..REQUEST
+                },
+                "asks for the karras schedule, the schedule setting for exponential",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn epsilon_cannot_begin_at_pure_noise() {
+        let mut config = json!({
+            "_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true, "timestep_spacing": "trailing",
+        });
+        let error = make(&config, &REQUEST).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        config["prediction_type"] = json!("v_prediction");
+        let scheduler = make(&config, &REQUEST).unwrap();
+        assert!(scheduler.plan().steps()[0].at.sigma.is_infinite());
+    }
 }

@@ -51,13 +51,13 @@ impl Dpmpp2m {
             .zip(timesteps)
             .map(|(sigma, timestep)| NoiseLevel::from_sigma(timestep, f64::from(sigma as f32)))
             .collect();
-        levels.push(NoiseLevel::from_sigma(0.0, schedule.final_sigma()));
         if levels.windows(2).any(|pair| pair[0].sigma <= pair[1].sigma) {
             return Err(Error::invalid(format!(
                 "{steps} steps of dpmpp_2m leave two with the same noise level"
             ))
             .with_hint("ask for fewer steps"));
         }
+        levels.push(NoiseLevel::from_sigma(0.0, schedule.final_sigma()));
         let first = levels[0].sigma;
         Plan::through(&levels, (first * first + 1.0).sqrt())
     }
@@ -81,7 +81,7 @@ fn levels(schedule: &NoiseSchedule, steps: usize) -> Result<(Vec<f64>, Vec<f64>)
     let settings = schedule.settings();
     let sigmas = schedule.sigmas();
     let (min, max) = (f64::from(sigmas[0]), f64::from(sigmas[sigmas.len() - 1]));
-    if let Some(curve) = schedule.curve(max, min, steps) {
+    if let Some(curve) = schedule.curve(max, min, steps)? {
         let whole = |sigma: &f64| {
             let timestep = schedule.sigma_to_timestep(*sigma);
             let rounds = settings.sigmas != ScheduleKind::Exponential
@@ -158,6 +158,10 @@ impl Dpmpp2m {
             (step.from.sigma / step.to.sigma).ln()
         };
         let h = width(0);
+        if h <= 0.0 {
+            // A curve that ends at the smallest sigma, then asked to end there (`final_sigmas_type`).
+            return Ok(());
+        }
         let ratio = step.to.sigma / step.from.sigma;
         // exp(-h) - 1
         let e = ratio - 1.0;

@@ -36,7 +36,7 @@ impl Euler {
             InterpolationType::LogLinear => log_linear(schedule.sigmas(), steps + 1),
         };
         let (max, min) = (sigmas[0], sigmas[sigmas.len() - 1]);
-        if let Some(curve) = schedule.curve(max, min, steps) {
+        if let Some(curve) = schedule.curve(max, min, steps)? {
             timesteps = curve
                 .iter()
                 .map(|&sigma| f64::from(schedule.sigma_to_timestep(sigma) as f32))

@@ -33,14 +33,22 @@ impl Lcm {
 
     pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
         let settings = schedule.settings();
-        let original = settings.original_inference_steps;
+        let (original, train) = (
+            settings.original_inference_steps,
+            settings.num_train_timesteps,
+        );
+        if !(1..=train).contains(&original) {
+            return Err(Error::malformed(format!(
+                "scheduler_config.json: original_inference_steps is {original}, expected 1 to num_train_timesteps, {train}"
+            )));
+        }
         if steps > original {
             return Err(Error::invalid(format!(
                 "steps is {steps}, but lcm picks from the {original} steps of its distillation"
             ))
             .with_hint("4 to 8 steps are usual"));
         }
-        let stride = settings.num_train_timesteps / original;
+        let stride = train / original;
         // numpy.linspace(0, original, steps, endpoint=False), rounded down.
         let skip = original as f64 / steps as f64;
         let levels: Vec<NoiseLevel> = (0..steps)

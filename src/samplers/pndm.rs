@@ -152,9 +152,7 @@ impl Sampler for Pndm {
             } else {
                 // The first step again, with the mean of the slopes at its two ends.
                 let first = outputs.back().unwrap_or(&output);
-                output
-                    .clone()
-                    .zip_map(first, |end, start| (end + start) / 2.0)?
+                output.clone().zip_map(first, f32::midpoint)?
             };
             x = self.transfer(base.clone(), combined, step)?;
             run.report(index, &x, Some(&denoised))?;
@@ -207,7 +205,7 @@ fn linear_multistep(outputs: &VecDeque<HostTensor>) -> Result<HostTensor> {
 
 impl Pndm {
     /// The network's output (or, for those that predict the clean latents, the noise it implies).
-    fn output(&self, x: &HostTensor, denoised: &HostTensor, at: NoiseLevel) -> Result<HostTensor> {
+    fn output(self, x: &HostTensor, denoised: &HostTensor, at: NoiseLevel) -> Result<HostTensor> {
         let alpha_bar = at.alpha_bar as f32;
         let (signal, spread) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
         let output = denoised.clone();
@@ -222,7 +220,7 @@ impl Pndm {
     }
 
     /// Equation 9: takes `x` over `step` along `output`.
-    fn transfer(&self, x: HostTensor, output: HostTensor, step: &Step) -> Result<HostTensor> {
+    fn transfer(self, x: HostTensor, output: HostTensor, step: &Step) -> Result<HostTensor> {
         let (from, to) = (step.from.alpha_bar as f32, step.to.alpha_bar as f32);
         let keep = (to / from).sqrt();
         let denominator = from * (1.0 - to).sqrt() + (from * (1.0 - from) * to).sqrt();

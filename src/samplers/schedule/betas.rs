@@ -1,7 +1,8 @@
 //! The noise the network was trained with: betas and the running product of their complements.
 //!
 //! f32 where torch computes in f32, with torch's own roundings (its linspace fuses multiply and add, its
-//! cumprod accumulates in f64), so that `ᾱ` is diffusers' to the last bit.
+//! cumprod accumulates in f64), so that `ᾱ` is diffusers' to the last bit; to 4 units in the last place where
+//! betas are rescaled, because MKL's square roots, which torch takes there, are not always the nearest.
 
 use serde::Deserialize;
 

@@ -384,13 +384,6 @@ impl Settings {
         if !(1..=3).contains(&self.solver_order) {
             return wrong("solver_order", &self.solver_order, "1, 2 or 3");
         }
-        if !(1..=self.num_train_timesteps).contains(&self.original_inference_steps) {
-            return wrong(
-                "original_inference_steps",
-                &self.original_inference_steps,
-                "1 to num_train_timesteps",
-            );
-        }
         if !(self.timestep_scaling.is_finite() && self.timestep_scaling > 0.0) {
             return wrong(
                 "timestep_scaling",

@@ -7,6 +7,8 @@ use crate::host::HostTensor;
 mod betas;
 mod config;
 mod sigmas;
+#[cfg(test)]
+mod tests;
 pub(crate) mod timesteps;
 
 pub use betas::BetaSchedule;
@@ -157,16 +159,24 @@ impl NoiseSchedule {
 
     /// `count` sigmas falling from `max` to `min` along the settings' curve; `None` when the settings
     /// leave sigmas to the timesteps.
-    pub(crate) fn curve(&self, max: f64, min: f64, count: usize) -> Option<Vec<f64>> {
+    ///
+    /// # Errors
+    /// When the settings' own limits do not fall.
+    pub(crate) fn curve(&self, max: f64, min: f64, count: usize) -> Result<Option<Vec<f64>>> {
         let max = self.settings.sigma_max.unwrap_or(max);
         let min = self.settings.sigma_min.unwrap_or(min);
-        match self.settings.sigmas {
+        if min > max && self.settings.sigmas != ScheduleKind::Automatic {
+            return Err(Error::malformed(format!(
+                "scheduler_config.json: sigmas fall from {max} to {min}, expected the second to be smaller"
+            )));
+        }
+        Ok(match self.settings.sigmas {
             ScheduleKind::Automatic => None,
             ScheduleKind::Karras => Some(sigmas::karras(max, min, count)),
             ScheduleKind::Exponential | ScheduleKind::Lu => {
                 Some(sigmas::exponential(max, min, count))
             }
-        }
+        })
     }
 
     /// Where the last step ends.

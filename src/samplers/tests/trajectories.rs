@@ -52,7 +52,7 @@ fn final_latents_are_those_of_diffusers() {
         }
     }
     println!("worst differences: {worst:?}");
-    assert!(failures.is_empty(), "{:#?}", failures);
+    assert!(failures.is_empty(), "{failures:#?}");
     for row in SAMPLERS {
         assert!(worst.contains_key(row.name), "{} has no case", row.name);
     }
