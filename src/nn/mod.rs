@@ -50,6 +50,8 @@ mod linear;
 mod norm;
 mod repr;
 mod scope;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod weight;
 

@@ -10,6 +10,10 @@ const SCORE_BYTES: usize = 128 << 20;
 
 /// Attention of `q` (B, N, heads * D) over `k` and `v` (B, M, heads * D): (B, N, heads * D).
 pub(in crate::nn) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, rule: Rule) -> Result<Tensor> {
+    attend_within(SCORE_BYTES, [q, k, v], rule)
+}
+
+fn attend_within(score_bytes: usize, [q, k, v]: [&Tensor; 3], rule: Rule) -> Result<Tensor> {
     let (batch, queries, inner) = q.dims3()?;
     let dtype = q.dtype();
     let score_dtype = if rule.upcast { DType::F32 } else { dtype };
@@ -25,7 +29,7 @@ pub(in crate::nn) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, rule: Rule) -> R
     let v = split(v)?;
     let keys = k.dim(D::Minus1)?;
     let row_bytes = batch * rule.heads * keys * size_of::<f32>();
-    let rows = (SCORE_BYTES / row_bytes.max(1)).clamp(1, queries.max(1));
+    let rows = (score_bytes / row_bytes.max(1)).clamp(1, queries.max(1));
     let mut chunks = Vec::with_capacity(queries.div_ceil(rows));
     for start in (0..queries).step_by(rows) {
         let len = rows.min(queries - start);
@@ -71,4 +75,47 @@ fn softmax(scores: Tensor) -> Result<Tensor> {
     let weights = shifted.exp()?;
     drop(shifted);
     weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn chunks_of_any_size_give_the_same_result() {
+        let draw = |seed: usize, tokens: usize| {
+            let values = (0..2 * tokens * 6).map(|i| ((i * 37 + seed) as f32 * 0.7).sin());
+            Tensor::from_iter(values, &Device::Cpu)?.reshape((2, tokens, 6))
+        };
+        let (q, k, v) = (
+            draw(1, 11).unwrap(),
+            draw(2, 11).unwrap(),
+            draw(3, 11).unwrap(),
+        );
+        for causal in [false, true] {
+            let rule = Rule {
+                heads: 2,
+                head_dim: 3,
+                scale: 0.5,
+                causal,
+                upcast: false,
+            };
+            let run = |bytes| {
+                let y = attend_within(bytes, [&q, &k, &v], rule).unwrap();
+                y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            let whole = run(SCORE_BYTES);
+            // A row of scores is 2 * 2 * 11 * 4 bytes.
+            for rows in [0, 1, 3, 4, 10] {
+                let chunked = run(rows * 176);
+                let close = whole
+                    .iter()
+                    .zip(&chunked)
+                    .all(|(a, b)| (a - b).abs() < 1e-6);
+                assert!(close, "{rows} rows a chunk, causal {causal}");
+            }
+        }
+    }
 }

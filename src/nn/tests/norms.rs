@@ -1,0 +1,79 @@
+//! Group and layer norm.
+
+use super::*;
+
+/// The input's mean is 60 deviations from zero: subtracting it costs six bits.
+const OFFSET: Tolerance = Tolerance {
+    absolute: 5e-5,
+    relative: 1e-5,
+};
+
+#[test]
+fn group_norm_matches_torch() {
+    let cases = Cases::load();
+    for engine in engines() {
+        let x = cases.map(&engine, "group_norm.x");
+        for groups in [1, 3, 4, 12] {
+            let scope = cases.scope(&engine, "group_norm");
+            let layer = GroupNorm::load(&scope, groups, 12, 1e-6).unwrap();
+            for (suffix, activation) in [("", Activation::None), ("_silu", Activation::Silu)] {
+                let name = format!("group_norm.y_{groups}{suffix}");
+                let y = layer.forward(&x, activation).unwrap().to_host().unwrap();
+                assert_close(&name, &y, &cases.host(&name), OFFSET);
+                // Parts cut through a group on purpose.
+                let parts = [(0, 7), (7, 1), (8, 4)];
+                let parts = parts.map(|(start, len)| x.narrow_channels(start, len).unwrap());
+                let y = layer.forward_concat(&parts.each_ref(), activation).unwrap();
+                assert_close(&name, &y.to_host().unwrap(), &cases.host(&name), OFFSET);
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_norm_matches_torch() {
+    let cases = Cases::load();
+    for engine in engines() {
+        let layer = LayerNorm::load(&cases.scope(&engine, "layer_norm"), 11, 1e-5).unwrap();
+        let y = layer
+            .forward(&cases.tokens(&engine, "layer_norm.x"))
+            .unwrap();
+        assert_close(
+            "layer_norm.y",
+            &y.to_host().unwrap(),
+            &cases.host("layer_norm.y"),
+            OFFSET,
+        );
+    }
+}
+
+#[test]
+fn norms_name_what_does_not_fit() {
+    let cases = Cases::load();
+    for engine in engines() {
+        let scope = cases.scope(&engine, "group_norm");
+        for groups in [0, 5] {
+            let (kind, message) = fault(GroupNorm::load(&scope, groups, 12, 1e-6));
+            assert_eq!(kind, ErrorKind::InvalidConfig);
+            assert!(
+                message.contains("12 channels do not fall into"),
+                "{message}"
+            );
+        }
+        let layer = GroupNorm::load(&scope, 4, 12, 1e-6).unwrap();
+        let x = FeatureMap::from_host(&engine, &noise(1, &[1, 8, 2, 2])).unwrap();
+        assert!(
+            fault(layer.forward(&x, Activation::None))
+                .1
+                .contains("expected 12 channels")
+        );
+        assert!(
+            fault(layer.forward_concat(&[], Activation::None))
+                .1
+                .contains("one map or more")
+        );
+        let layer = LayerNorm::load(&cases.scope(&engine, "layer_norm"), 11, 1e-5).unwrap();
+        let x = Tokens::from_host(&engine, &noise(1, &[1, 2, 8])).unwrap();
+        assert!(fault(layer.forward(&x)).1.contains("expected 11 channels"));
+    }
+}
