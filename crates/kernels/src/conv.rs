@@ -1,7 +1,11 @@
-//! Convolution, channels-last.
+//! Convolution, channels-last, as one matrix product per call.
+//!
+//! No im2col buffer: the micro-kernel takes one pointer an output pixel and window place (the "indirect" convolution of
+//! Dukhan, arXiv:1907.02129), so padding is a pointer to zeros, and stride and nearest upsampling cost nothing.
 
 use crate::error::{Result, check, check_len, product};
-use crate::matmul::{Linear, PackedMatrix, linear};
+use crate::layout::nearest;
+use crate::matmul::{Epilogue, PANEL, PackedMatrix, Product, product_of_rows};
 
 /// Sizes of a convolution's weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,20 +53,22 @@ impl ConvWeight {
             &[out_channels, in_channels, kernel_h, kernel_w],
         )?;
         check_len(OP, "weight", weight.len(), len)?;
+        product(
+            OP,
+            "weight",
+            &[
+                out_channels.saturating_add(PANEL),
+                in_channels,
+                kernel_h,
+                kernel_w,
+            ],
+        )?;
         let taps = kernel_h * kernel_w;
-        let mut ohwi = vec![0.0; len];
-        for o in 0..out_channels {
-            for i in 0..in_channels {
-                for t in 0..taps {
-                    ohwi[(o * taps + t) * in_channels + i] =
-                        weight[(o * in_channels + i) * taps + t];
-                }
-            }
-        }
-        Ok(Self {
-            shape,
-            matrix: PackedMatrix::from_out_in(&ohwi, out_channels, taps * in_channels)?,
-        })
+        // The sum runs over the window's pixels, then channels, as the pixels lie in a channels-last picture.
+        let matrix = PackedMatrix::from_fn(out_channels, taps * in_channels, |column, k| {
+            weight[(column * in_channels + k % in_channels) * taps + k / in_channels]
+        });
+        Ok(Self { shape, matrix })
     }
 
     /// The sizes it was packed with.
@@ -173,71 +179,75 @@ pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
     )?;
     let len = product(OP, "out", &[call.batch, oh, ow, o])?;
     check_len(OP, "out", out.len(), len)?;
-    if let Some(bias) = call.bias {
-        check_len(OP, "bias", bias.len(), o)?;
-    }
     if let Some(bias) = call.channel_bias {
         check_len(OP, "channel_bias", bias.len(), call.batch * o)?;
     }
-    if let Some(residual) = call.residual {
-        check_len(OP, "residual", residual.len(), len)?;
-    }
+    let row_bias = call.channel_bias.map(|bias| (bias, oh * ow));
+    let epilogue = Epilogue {
+        bias: call.bias,
+        residual: call.residual,
+        row_bias,
+    };
+    epilogue.check(OP, o, len)?;
+    let pixels = product(OP, "x", &[call.height, call.width])?;
+    check(
+        OP,
+        "x",
+        pixels > 0 || call.upsample_to.is_none(),
+        "at least one pixel to upsample",
+        pixels,
+    )?;
     if len == 0 {
         return Ok(());
     }
-    let k = shape.kernel_h * shape.kernel_w * c;
-    let (vh, vw) = call.upsample_to.unwrap_or((call.height, call.width));
-    let mut columns = vec![0.0; oh * ow * k];
-    for b in 0..call.batch {
-        for y in 0..oh {
-            for x in 0..ow {
-                for ky in 0..shape.kernel_h {
-                    for kx in 0..shape.kernel_w {
-                        let at = ((y * ow + x) * shape.kernel_h * shape.kernel_w
-                            + ky * shape.kernel_w
-                            + kx)
-                            * c;
-                        let dst = &mut columns[at..at + c];
-                        let sy = (y * call.stride + ky)
-                            .checked_sub(call.padding.top)
-                            .filter(|&v| v < vh);
-                        let sx = (x * call.stride + kx)
-                            .checked_sub(call.padding.left)
-                            .filter(|&v| v < vw);
-                        match (sy, sx) {
-                            (Some(sy), Some(sx)) => {
-                                let sy = crate::layout::nearest(sy, call.height, vh);
-                                let sx = crate::layout::nearest(sx, call.width, vw);
-                                let from = ((b * call.height + sy) * call.width + sx) * c;
-                                dst.copy_from_slice(&call.x[from..from + c]);
-                            }
-                            _ => dst.fill(0.0),
-                        }
-                    }
-                }
-            }
-        }
-        let image = b * oh * ow * o..(b + 1) * oh * ow * o;
-        let residual = call.residual.map(|r| &r[image.clone()]);
-        let out = &mut out[image];
-        linear(
-            &Linear {
-                x: &columns,
-                rows: oh * ow,
-                x_stride: k,
-                weight: &call.weight.matrix,
-                bias: call.bias,
-                residual,
-            },
-            out,
-        )?;
-        if let Some(bias) = call.channel_bias {
-            for row in out.chunks_exact_mut(o) {
-                row.iter_mut()
-                    .zip(&bias[b * o..])
-                    .for_each(|(o, b)| *o += b);
-            }
-        }
-    }
+    let zeros = vec![0.0; c];
+    let window = Window {
+        call,
+        size: (oh, ow),
+        zeros: &zeros,
+    };
+    let product = Product {
+        rows: call.batch * oh * ow,
+        taps: shape.kernel_h * shape.kernel_w,
+        len: c,
+        weight: call.weight.matrix.panels(),
+        epilogue,
+    };
+    product_of_rows(&product, |row, tap| window.pixel(row, tap), out);
     Ok(())
+}
+
+/// Finds the input pixel under an output pixel and a place of the window.
+#[derive(Clone, Copy)]
+struct Window<'a> {
+    call: &'a Conv2d<'a>,
+    /// Output height and width.
+    size: (usize, usize),
+    /// What lies outside the picture: one pixel of zeros.
+    zeros: &'a [f32],
+}
+
+impl<'a> Window<'a> {
+    /// Channels of the pixel that output pixel `row` (of all pictures) sees at `tap` of the window.
+    fn pixel(&self, row: usize, tap: usize) -> &'a [f32] {
+        let call = self.call;
+        let (oh, ow) = self.size;
+        let (picture, y, x) = (row / (oh * ow), row / ow % oh, row % ow);
+        let kernel_w = call.weight.shape.kernel_w;
+        let (height, width) = call.upsample_to.unwrap_or((call.height, call.width));
+        let inside = |out: usize, tap: usize, pad: usize, size: usize| {
+            (out * call.stride + tap)
+                .checked_sub(pad)
+                .filter(|&at| at < size)
+        };
+        let source_y = inside(y, tap / kernel_w, call.padding.top, height);
+        let source_x = inside(x, tap % kernel_w, call.padding.left, width);
+        let (Some(source_y), Some(source_x)) = (source_y, source_x) else {
+            return self.zeros;
+        };
+        let source_y = nearest(source_y, call.height, height);
+        let source_x = nearest(source_x, call.width, width);
+        let c = self.zeros.len();
+        &call.x[((picture * call.height + source_y) * call.width + source_x) * c..][..c]
+    }
 }

@@ -1,36 +1,26 @@
 //! Elementwise kernels and row softmax.
 
+use rayon::prelude::*;
+
 use crate::error::{Result, check, check_len};
+use crate::isa::{Isa, Op, dispatch};
+use crate::math::{exp, gelu, swish};
+use crate::simd::Simd;
 
-fn map(op: &'static str, x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) -> Result<()> {
-    check_len(op, "out", out.len(), x.len())?;
-    out.iter_mut().zip(x).for_each(|(o, &x)| *o = f(x));
-    Ok(())
-}
-
-fn silu1(x: f32) -> f32 {
-    x / (1.0 + (-x).exp())
-}
-
-fn quick_gelu1(x: f32) -> f32 {
-    x / (1.0 + (-1.702 * x).exp())
-}
-
-fn gelu1(x: f32) -> f32 {
-    0.5 * x * (1.0 + crate::reference::erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2) as f32)
-}
+/// Elements a task takes: 64 KiB, enough to hide the cost of handing it out, few enough for L2.
+const CHUNK: usize = 16 * 1024;
 
 /// `out = x * sigmoid(x)`.
 ///
 /// # Errors
 /// The lengths differ.
 pub fn silu(x: &[f32], out: &mut [f32]) -> Result<()> {
-    map("silu", x, out, silu1)
+    map("silu", Swish(1.0), x, out)
 }
 
 /// `x = x * sigmoid(x)`.
 pub fn silu_inplace(x: &mut [f32]) {
-    x.iter_mut().for_each(|x| *x = silu1(*x));
+    run(Swish(1.0), None, None, x);
 }
 
 /// `out = x * Phi(x)` with the exact normal distribution function (torch's default `gelu`).
@@ -38,12 +28,12 @@ pub fn silu_inplace(x: &mut [f32]) {
 /// # Errors
 /// The lengths differ.
 pub fn gelu_erf(x: &[f32], out: &mut [f32]) -> Result<()> {
-    map("gelu_erf", x, out, gelu1)
+    map("gelu_erf", Gelu, x, out)
 }
 
 /// In place form of [`gelu_erf`].
 pub fn gelu_erf_inplace(x: &mut [f32]) {
-    x.iter_mut().for_each(|x| *x = gelu1(*x));
+    run(Gelu, None, None, x);
 }
 
 /// `out = x * sigmoid(1.702 x)` (CLIP's `quick_gelu`).
@@ -51,12 +41,12 @@ pub fn gelu_erf_inplace(x: &mut [f32]) {
 /// # Errors
 /// The lengths differ.
 pub fn quick_gelu(x: &[f32], out: &mut [f32]) -> Result<()> {
-    map("quick_gelu", x, out, quick_gelu1)
+    map("quick_gelu", Swish(1.702), x, out)
 }
 
 /// In place form of [`quick_gelu`].
 pub fn quick_gelu_inplace(x: &mut [f32]) {
-    x.iter_mut().for_each(|x| *x = quick_gelu1(*x));
+    run(Swish(1.702), None, None, x);
 }
 
 /// `out = a + b`.
@@ -66,10 +56,7 @@ pub fn quick_gelu_inplace(x: &mut [f32]) {
 pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) -> Result<()> {
     check_len("add", "b", b.len(), a.len())?;
     check_len("add", "out", out.len(), a.len())?;
-    out.iter_mut()
-        .zip(a)
-        .zip(b)
-        .for_each(|((o, a), b)| *o = a + b);
+    run(Add, Some(a), Some(b), out);
     Ok(())
 }
 
@@ -79,7 +66,7 @@ pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) -> Result<()> {
 /// The lengths differ.
 pub fn add_assign(a: &mut [f32], b: &[f32]) -> Result<()> {
     check_len("add_assign", "b", b.len(), a.len())?;
-    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+    run(Add, None, Some(b), a);
     Ok(())
 }
 
@@ -88,12 +75,12 @@ pub fn add_assign(a: &mut [f32], b: &[f32]) -> Result<()> {
 /// # Errors
 /// The lengths differ.
 pub fn scale(x: &[f32], factor: f32, out: &mut [f32]) -> Result<()> {
-    map("scale", x, out, |x| x * factor)
+    map("scale", Scale(factor), x, out)
 }
 
 /// `x *= factor`.
 pub fn scale_inplace(x: &mut [f32], factor: f32) {
-    x.iter_mut().for_each(|x| *x *= factor);
+    run(Scale(factor), None, None, x);
 }
 
 /// GEGLU: `x: (rows, 2 * n)`, `out: (rows, n)`, `out = x[.., ..n] * gelu_erf(x[.., n..])`.
@@ -101,23 +88,37 @@ pub fn scale_inplace(x: &mut [f32], factor: f32) {
 /// # Errors
 /// The lengths do not fit `n`.
 pub fn geglu(x: &[f32], n: usize, out: &mut [f32]) -> Result<()> {
-    check_len("geglu", "out", out.len().saturating_mul(2), x.len())?;
+    const OP: &str = "geglu";
     if n == 0 {
-        return check_len("geglu", "x", x.len(), 0);
+        check_len(OP, "x", x.len(), 0)?;
+        return check_len(OP, "out", out.len(), 0);
     }
     check(
-        "geglu",
+        OP,
         "x",
-        x.len().is_multiple_of(2 * n),
+        x.len().is_multiple_of(2) && (x.len() / 2).is_multiple_of(n),
         "a multiple of 2 n",
         x.len(),
     )?;
-    for (x, out) in x.chunks_exact(2 * n).zip(out.chunks_exact_mut(n)) {
-        let (value, gate) = x.split_at(n);
-        for ((o, v), g) in out.iter_mut().zip(value).zip(gate) {
-            *o = v * gelu1(*g);
-        }
-    }
+    check_len(OP, "out", out.len(), x.len() / 2)?;
+    let isa = Isa::current();
+    let rows = (CHUNK / n).max(1);
+    out.par_chunks_mut(rows * n)
+        .zip(x.par_chunks(rows * 2 * n))
+        .for_each(|(out, x)| {
+            for (out, x) in out.chunks_exact_mut(n).zip(x.chunks_exact(2 * n)) {
+                let (value, gate) = x.split_at(n);
+                dispatch(
+                    isa,
+                    Zip {
+                        f: Geglu,
+                        a: Some(value),
+                        b: Some(gate),
+                        out,
+                    },
+                );
+            }
+        });
     Ok(())
 }
 
@@ -126,24 +127,216 @@ pub fn geglu(x: &[f32], n: usize, out: &mut [f32]) -> Result<()> {
 /// # Errors
 /// The length is not a multiple of `cols`.
 pub fn softmax_rows(x: &mut [f32], cols: usize) -> Result<()> {
+    const OP: &str = "softmax_rows";
     if cols == 0 {
-        return check_len("softmax_rows", "x", x.len(), 0);
+        return check_len(OP, "x", x.len(), 0);
     }
     check(
-        "softmax_rows",
+        OP,
         "x",
         x.len().is_multiple_of(cols),
         "a multiple of cols",
         x.len(),
     )?;
-    for row in x.chunks_exact_mut(cols) {
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut sum = 0.0;
-        for x in row.iter_mut() {
-            *x = (*x - max).exp();
-            sum += *x;
-        }
-        row.iter_mut().for_each(|x| *x /= sum);
-    }
+    let isa = Isa::current();
+    x.par_chunks_mut((CHUNK / cols).max(1) * cols)
+        .for_each(|rows| {
+            for row in rows.chunks_exact_mut(cols) {
+                let max = dispatch(isa, Largest(row));
+                let sum = dispatch(isa, ExpSum { row, max });
+                dispatch(
+                    isa,
+                    Zip {
+                        f: Scale(1.0 / sum),
+                        a: None,
+                        b: None,
+                        out: row,
+                    },
+                );
+            }
+        });
     Ok(())
+}
+
+/// A function of one or two lanes.
+pub(crate) trait Lanewise: Copy + Sync {
+    /// One vector of results. Functions of one operand ignore `b`.
+    fn apply<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V;
+}
+
+#[derive(Clone, Copy)]
+struct Swish(f32);
+impl Lanewise for Swish {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, a: S::V, _: S::V) -> S::V {
+        swish(s, a, self.0)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Gelu;
+impl Lanewise for Gelu {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, a: S::V, _: S::V) -> S::V {
+        gelu(s, a)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Geglu;
+impl Lanewise for Geglu {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V {
+        s.mul(a, gelu(s, b))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Add;
+impl Lanewise for Add {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V {
+        s.add(a, b)
+    }
+}
+
+/// Multiplies by a constant.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale(pub(crate) f32);
+impl Lanewise for Scale {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, a: S::V, _: S::V) -> S::V {
+        s.mul(a, s.splat(self.0))
+    }
+}
+
+fn map(op: &'static str, f: impl Lanewise + Send, x: &[f32], out: &mut [f32]) -> Result<()> {
+    check_len(op, "out", out.len(), x.len())?;
+    run(f, Some(x), None, out);
+    Ok(())
+}
+
+/// Applies `f` in chunks, on all threads when there is more than one chunk.
+fn run(f: impl Lanewise + Send, a: Option<&[f32]>, b: Option<&[f32]>, out: &mut [f32]) {
+    let isa = Isa::current();
+    let task = |(i, out): (usize, &mut [f32])| {
+        let part = i * CHUNK..i * CHUNK + out.len();
+        dispatch(
+            isa,
+            Zip {
+                f,
+                a: a.map(|a| &a[part.clone()]),
+                b: b.map(|b| &b[part]),
+                out,
+            },
+        );
+    };
+    if out.len() <= CHUNK {
+        task((0, out));
+    } else {
+        out.par_chunks_mut(CHUNK).enumerate().for_each(task);
+    }
+}
+
+/// `out = f(a, b)`; an operand that is `None` is the old `out`.
+pub(crate) struct Zip<'a, F> {
+    pub(crate) f: F,
+    pub(crate) a: Option<&'a [f32]>,
+    pub(crate) b: Option<&'a [f32]>,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl<F: Lanewise> Op for Zip<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Zip { f, a, b, out } = self;
+        let len = out.len();
+        assert!(
+            a.is_none_or(|a| a.len() == len) && b.is_none_or(|b| b.len() == len),
+            "operands differ, this is a bug"
+        );
+        let out = out.as_mut_ptr();
+        let a = a.map_or(out.cast_const(), <[f32]>::as_ptr);
+        let b = b.map_or(out.cast_const(), <[f32]>::as_ptr);
+        let mut i = 0;
+        while i + S::LANES <= len {
+            // SAFETY: i + LANES <= len, the length of all three; each vector is read before its place is written.
+            unsafe { s.store(out.add(i), f.apply(s, s.load(a.add(i)), s.load(b.add(i)))) };
+            i += S::LANES;
+        }
+        if i < len {
+            // SAFETY: len - i < LANES values are left of all three.
+            unsafe {
+                let (x, y) = (
+                    s.load_partial(a.add(i), len - i, 0.0),
+                    s.load_partial(b.add(i), len - i, 0.0),
+                );
+                s.store_partial(out.add(i), f.apply(s, x, y), len - i);
+            }
+        }
+    }
+}
+
+/// Largest value of a row; -inf for an empty one.
+pub(crate) struct Largest<'a>(pub(crate) &'a [f32]);
+
+impl Op for Largest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let row = self.0;
+        let mut max = s.splat(f32::NEG_INFINITY);
+        let mut i = 0;
+        while i + S::LANES <= row.len() {
+            // SAFETY: i + LANES <= len.
+            max = s.max(max, unsafe { s.load(row.as_ptr().add(i)) });
+            i += S::LANES;
+        }
+        // SAFETY: fewer than LANES values are left.
+        let rest = unsafe { s.load_partial(row.as_ptr().add(i), row.len() - i, f32::NEG_INFINITY) };
+        s.largest(s.max(max, rest))
+    }
+}
+
+/// `row = exp(row - max)`; returns the sum.
+pub(crate) struct ExpSum<'a> {
+    pub(crate) row: &'a mut [f32],
+    pub(crate) max: f32,
+}
+
+impl Op for ExpSum<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let len = self.row.len();
+        let row = self.row.as_mut_ptr();
+        let max = s.splat(self.max);
+        let mut sum = s.splat(0.0);
+        let mut i = 0;
+        while i + S::LANES <= len {
+            // SAFETY: i + LANES <= len.
+            unsafe {
+                let e = exp(s, s.sub(s.load(row.add(i)), max));
+                s.store(row.add(i), e);
+                sum = s.add(sum, e);
+            }
+            i += S::LANES;
+        }
+        if i < len {
+            // SAFETY: len - i < LANES values are left. The filling becomes exp(-inf) = 0 in the sum.
+            unsafe {
+                let e = exp(
+                    s,
+                    s.sub(s.load_partial(row.add(i), len - i, f32::NEG_INFINITY), max),
+                );
+                s.store_partial(row.add(i), e, len - i);
+                sum = s.add(sum, e);
+            }
+        }
+        s.sum(sum)
+    }
 }

@@ -1,6 +1,13 @@
 //! Data movement: layout changes, channel concatenation, nearest upsampling, embedding rows.
 
+use rayon::prelude::*;
+
 use crate::error::{Result, check, check_len, product};
+
+/// Side of the squares a transposition moves: 32 x 32 f32 are 4 KiB.
+const BLOCK: usize = 32;
+/// Pixels a task copies.
+const PIXELS: usize = 256;
 
 /// Source index of nearest-neighbour index `i` of `target` over `source` pixels, as torch's `upsample_nearest2d` finds it:
 /// the floor of `i * (source / target)` in f32.
@@ -53,15 +60,24 @@ fn transpose(
     if len == 0 {
         return Ok(());
     }
-    for (x, out) in x
+    // A task writes BLOCK rows of the result, in squares: both sides of a square stay in L1.
+    let matrices = x
         .chunks_exact(rows * cols)
-        .zip(out.chunks_exact_mut(rows * cols))
-    {
-        for r in 0..rows {
-            for c in 0..cols {
-                out[c * rows + r] = x[r * cols + c];
-            }
-        }
+        .zip(out.chunks_exact_mut(rows * cols));
+    for (x, out) in matrices {
+        out.par_chunks_mut(BLOCK * rows)
+            .enumerate()
+            .for_each(|(block, out)| {
+                let first = block * BLOCK;
+                for from in (0..rows).step_by(BLOCK) {
+                    let to = rows.min(from + BLOCK);
+                    for (c, out) in out.chunks_exact_mut(rows).enumerate() {
+                        for r in from..to {
+                            out[r] = x[r * cols + first + c];
+                        }
+                    }
+                }
+            });
     }
     Ok(())
 }
@@ -82,15 +98,23 @@ pub fn concat_channels(parts: &[(&[f32], usize)], pixels: usize, out: &mut [f32]
         )?;
     }
     check_len(OP, "out", out.len(), product(OP, "out", &[pixels, total])?)?;
-    let mut start = 0;
-    for &(part, channels) in parts {
-        if channels > 0 {
-            for (row, from) in out.chunks_exact_mut(total).zip(part.chunks_exact(channels)) {
-                row[start..start + channels].copy_from_slice(from);
-            }
-        }
-        start += channels;
+    if total == 0 {
+        return Ok(());
     }
+    out.par_chunks_mut(PIXELS * total)
+        .enumerate()
+        .for_each(|(block, out)| {
+            let mut start = 0;
+            for &(part, channels) in parts {
+                if channels > 0 {
+                    let from = part[block * PIXELS * channels..].chunks_exact(channels);
+                    for (row, from) in out.chunks_exact_mut(total).zip(from) {
+                        row[start..start + channels].copy_from_slice(from);
+                    }
+                }
+                start += channels;
+            }
+        });
     Ok(())
 }
 
@@ -157,15 +181,19 @@ pub fn upsample_nearest(
         x.len(),
     )?;
     check_len(OP, "out", out.len(), x.len() / image * target)?;
-    for (x, out) in x.chunks_exact(image).zip(out.chunks_exact_mut(target)) {
-        for (y, row) in out.chunks_exact_mut(to.1 * channels).enumerate() {
-            let source = nearest(y, from.0, to.0) * from.1;
-            for (col, pixel) in row.chunks_exact_mut(channels).enumerate() {
-                let at = (source + nearest(col, from.1, to.1)) * channels;
-                pixel.copy_from_slice(&x[at..at + channels]);
+    let row_len = to.1 * channels;
+    out.par_chunks_mut(row_len)
+        .enumerate()
+        .for_each(|(row, out)| {
+            let (picture, y) = (row / to.0, row % to.0);
+            let source = picture * from.0 + nearest(y, from.0, to.0);
+            let source = &x[source * from.1 * channels..][..from.1 * channels];
+            for (column, pixel) in out.chunks_exact_mut(channels).enumerate() {
+                pixel.copy_from_slice(
+                    &source[nearest(column, from.1, to.1) * channels..][..channels],
+                );
             }
-        }
-    }
+        });
     Ok(())
 }
 

@@ -5,20 +5,29 @@
 //! * Every public kernel is safe: it checks its lengths once and returns a [`ShapeError`] that names the argument.
 //! * Threads: work runs on the rayon pool the caller is in. Work is split over outputs in tiles whose size depends on the
 //!   shape alone and never over a sum, so results are the same bits whatever the number of threads.
-//! * Instruction set: found when first needed; `TINTYPE_ISA=portable|avx2|avx512` forces one.
+//! * Instruction set: found when first needed ([`Isa::current`]); `TINTYPE_ISA=portable|avx2|avx512` forces one.
 //!   Results may differ between instruction sets in the last bits (fused multiply-add, width of partial sums).
 
 #![deny(missing_docs)]
+#![expect(
+    clippy::inline_always,
+    reason = "vector code must be compiled inside the function that enables its features"
+)]
 
 mod attention;
 mod conv;
 mod elementwise;
 mod error;
+mod isa;
 mod layout;
+mod math;
 mod matmul;
 mod norm;
 #[doc(hidden)]
 pub mod reference;
+mod scratch;
+mod shared;
+mod simd;
 
 pub use attention::{Attention, Causality, attention};
 pub use conv::{Conv2d, ConvShape, ConvWeight, Padding, conv2d};
@@ -27,6 +36,7 @@ pub use elementwise::{
     scale_inplace, silu, silu_inplace, softmax_rows,
 };
 pub use error::ShapeError;
+pub use isa::Isa;
 pub use layout::{
     concat_channels, embedding, narrow_channels, nchw_to_nhwc, nhwc_to_nchw, upsample_nearest,
 };

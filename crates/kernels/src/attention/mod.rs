@@ -1,4 +1,9 @@
 //! Scaled dot product attention over heads side by side in the channels.
+//!
+//! Blocked with a running softmax (Rabe and Staats, arXiv:2112.05682; Dao et al., arXiv:2205.14135): for each block of
+//! queries the keys pass by in blocks, so no (queries, keys) matrix ever exists. Keys and values are packed once a call.
+
+mod block;
 
 use crate::error::{Result, check, check_len, product};
 
@@ -78,6 +83,6 @@ pub fn attention(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
             data.len(),
         )?;
     }
-    crate::reference::attention(call, out);
+    block::run(call, out);
     Ok(())
 }

@@ -1,0 +1,336 @@
+//! The blocked computation behind [`super::attention`].
+
+use rayon::prelude::*;
+
+use super::{Attention, Causality};
+use crate::elementwise::{ExpSum, Largest, Scale, Zip};
+use crate::isa::{Isa, Op, dispatch};
+use crate::matmul::{Checked, PANEL, Panels, Rows, Store, Tile, packed_len, panel_width};
+use crate::scratch;
+use crate::shared::SharedMut;
+use crate::simd::Simd;
+
+/// Queries of a task: a multiple of every micro-kernel's rows.
+const QUERIES: usize = 96;
+/// Keys of a block: a multiple of the panel width; 96 x 256 scores are 96 KiB and, with 256 keys and values of 160 channels
+/// (320 KiB), stay in L2.
+const KEYS: usize = 256;
+
+/// Packs keys and values of every head, then computes blocks of queries, both on all threads. Sizes are checked and not 0.
+pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
+    let isa = Isa::current();
+    let heads = call.batch * call.heads;
+    let key_len = packed_len(call.keys, call.head_dim);
+    let head_len = key_len + packed_len(call.head_dim, call.keys);
+    scratch::with(heads * head_len, |packed| {
+        packed
+            .par_chunks_mut(head_len)
+            .enumerate()
+            .for_each(|(head, packed)| {
+                let (keys, values) = packed.split_at_mut(key_len);
+                pack_keys(call, head, keys);
+                pack_values(call, head, values);
+            });
+        let packed = &*packed;
+        let blocks = call.queries.div_ceil(QUERIES);
+        let shared = SharedMut::new(out);
+        (0..heads * blocks).into_par_iter().for_each(|task| {
+            let (head, first) = (task / blocks, task % blocks * QUERIES);
+            let (keys, values) = packed[head * head_len..(head + 1) * head_len].split_at(key_len);
+            Block {
+                call,
+                isa,
+                head,
+                first,
+                rows: QUERIES.min(call.queries - first),
+                keys,
+                values,
+            }
+            .compute(&shared);
+        });
+    });
+}
+
+/// Row `row` of head `head` (of all pictures) in a tensor with `rows` rows a picture.
+fn head_row<'a>(
+    call: &Attention<'_>,
+    data: &'a [f32],
+    stride: usize,
+    rows: usize,
+    head: usize,
+    row: usize,
+) -> &'a [f32] {
+    let (picture, head) = (head / call.heads, head % call.heads);
+    &data[(picture * rows + row) * stride + head * call.head_dim..][..call.head_dim]
+}
+
+/// Keys as the right-hand side of q . k^T: one column a key.
+fn pack_keys(call: &Attention<'_>, head: usize, packed: &mut [f32]) {
+    let depth = call.head_dim;
+    for start in (0..call.keys).step_by(PANEL) {
+        let width = panel_width(call.keys, start);
+        let panel = &mut packed[start * depth..][..width * depth];
+        for column in 0..width {
+            if start + column < call.keys {
+                let key = head_row(call, call.k, call.k_stride, call.keys, head, start + column);
+                key.iter()
+                    .zip(panel[column..].iter_mut().step_by(width))
+                    .for_each(|(k, p)| *p = *k);
+            } else {
+                panel[column..]
+                    .iter_mut()
+                    .step_by(width)
+                    .for_each(|p| *p = 0.0);
+            }
+        }
+    }
+}
+
+/// Values as the right-hand side of p . v: for each block of keys, one column a channel.
+fn pack_values(call: &Attention<'_>, head: usize, packed: &mut [f32]) {
+    let columns = call.head_dim;
+    for first in (0..call.keys).step_by(KEYS) {
+        let depth = KEYS.min(call.keys - first);
+        let block = &mut packed[packed_len(columns, first)..][..packed_len(columns, depth)];
+        for i in 0..depth {
+            let value = head_row(call, call.v, call.v_stride, call.keys, head, first + i);
+            for start in (0..columns).step_by(PANEL) {
+                let width = panel_width(columns, start);
+                let count = width.min(columns - start);
+                let row = &mut block[start * depth + i * width..][..width];
+                row[..count].copy_from_slice(&value[start..start + count]);
+                row[count..].fill(0.0);
+            }
+        }
+    }
+}
+
+/// One task: a block of queries of one head against all keys.
+struct Block<'a> {
+    call: &'a Attention<'a>,
+    isa: Isa,
+    /// Head, counted over all pictures.
+    head: usize,
+    /// First query.
+    first: usize,
+    /// Queries.
+    rows: usize,
+    /// Packed keys and values of this head.
+    keys: &'a [f32],
+    values: &'a [f32],
+}
+
+impl Block<'_> {
+    /// Writes the block's rows of `out`, at its head's channels.
+    fn compute(&self, out: &SharedMut<'_>) {
+        let (rows, dim) = (self.rows, self.call.head_dim);
+        scratch::with(rows * (dim + KEYS + 2), |buffer| {
+            let (q, rest) = buffer.split_at_mut(rows * dim);
+            let (scores, rest) = rest.split_at_mut(rows * KEYS);
+            let (max, sum) = rest.split_at_mut(rows);
+            for (row, q) in q.chunks_exact_mut(dim).enumerate() {
+                let from = head_row(
+                    self.call,
+                    self.call.q,
+                    self.call.q_stride,
+                    self.call.queries,
+                    self.head,
+                    self.first + row,
+                );
+                q.iter_mut()
+                    .zip(from)
+                    .for_each(|(q, x)| *q = x * self.call.scale);
+            }
+            max.fill(f32::NEG_INFINITY);
+            sum.fill(0.0);
+            let q_rows: Vec<*const f32> = q.chunks_exact(dim).map(<[f32]>::as_ptr).collect();
+            let visible = match self.call.causality {
+                Causality::Full => self.call.keys,
+                Causality::Causal => self.call.keys.min(self.first + rows),
+            };
+            for start in (0..visible).step_by(KEYS) {
+                let count = KEYS.min(self.call.keys - start);
+                self.scores(&q_rows, start..start + count, scores);
+                self.mask(start, count, scores);
+                let state = Softmax {
+                    scores,
+                    count,
+                    max,
+                    sum,
+                    out: self.out_at(out),
+                    out_step: self.out_step(),
+                    dim,
+                };
+                // SAFETY: the output rows of this block and head are this task's alone.
+                dispatch(self.isa, unsafe { Running::new(state) });
+                self.add_values(start, count, scores, out);
+            }
+            for (row, sum) in sum.iter().enumerate() {
+                // SAFETY: the output rows of this block and head are this task's alone.
+                let out = unsafe { out.part(self.out_start() + row * self.out_step(), dim) };
+                dispatch(
+                    self.isa,
+                    Zip {
+                        f: Scale(1.0 / sum),
+                        a: None,
+                        b: None,
+                        out,
+                    },
+                );
+            }
+        });
+    }
+
+    fn out_step(&self) -> usize {
+        self.call.heads * self.call.head_dim
+    }
+
+    /// First output of this block: its first query's row, at its head's channels.
+    fn out_start(&self) -> usize {
+        let (picture, head) = (self.head / self.call.heads, self.head % self.call.heads);
+        (picture * self.call.queries + self.first) * self.out_step() + head * self.call.head_dim
+    }
+
+    fn out_at(&self, out: &SharedMut<'_>) -> *mut f32 {
+        out.at(self.out_start())
+    }
+
+    /// `scores[rows][KEYS] = q . k^T` for some keys.
+    fn scores(&self, q_rows: &[*const f32], keys: std::ops::Range<usize>, scores: &mut [f32]) {
+        let tile = Tile {
+            a: Rows {
+                table: q_rows,
+                count: self.rows,
+                taps: 1,
+                len: self.call.head_dim,
+            },
+            b: Panels {
+                data: self.keys,
+                columns: self.call.keys,
+                depth: self.call.head_dim,
+            },
+            start: keys.start,
+            end: keys.end,
+            c: scores.as_mut_ptr(),
+            c_step: KEYS,
+            store: Store::Set,
+        };
+        // SAFETY: each query pointer starts a row of head_dim values; scores holds rows of KEYS values.
+        dispatch(self.isa, unsafe { Checked::new(tile) });
+    }
+
+    /// Hides keys after the query.
+    fn mask(&self, start: usize, count: usize, scores: &mut [f32]) {
+        if self.call.causality == Causality::Full {
+            return;
+        }
+        for (row, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
+            let visible = (self.first + row + 1).saturating_sub(start);
+            if visible < count {
+                scores[visible..count].fill(f32::NEG_INFINITY);
+            }
+        }
+    }
+
+    /// `out += p . v` for the block of keys from `start` on.
+    fn add_values(&self, start: usize, count: usize, weights: &[f32], out: &SharedMut<'_>) {
+        let dim = self.call.head_dim;
+        let table: [*const f32; QUERIES] =
+            std::array::from_fn(|row| weights.as_ptr().wrapping_add(row * KEYS));
+        let tile = Tile {
+            a: Rows {
+                table: &table[..self.rows],
+                count: self.rows,
+                taps: 1,
+                len: count,
+            },
+            b: Panels {
+                data: &self.values[packed_len(dim, start)..],
+                columns: dim,
+                depth: count,
+            },
+            start: 0,
+            end: dim,
+            c: self.out_at(out),
+            c_step: self.out_step(),
+            store: if start == 0 { Store::Set } else { Store::Add },
+        };
+        // SAFETY: the table's first `rows` entries start rows of KEYS weights; the output rows of this block and head are
+        // this task's alone.
+        dispatch(self.isa, unsafe { Checked::new(tile) });
+    }
+}
+
+/// State of the running softmax: for each row the largest score yet, the sum of exponentials and the weighted values.
+struct Softmax<'a> {
+    /// `[rows][KEYS]`, the first `count` of each row in use: scores in, weights out.
+    scores: &'a mut [f32],
+    count: usize,
+    max: &'a mut [f32],
+    sum: &'a mut [f32],
+    /// Weighted values of row 0.
+    out: *mut f32,
+    out_step: usize,
+    dim: usize,
+}
+
+/// The promise that the output pointer is good.
+struct Running<'a>(Softmax<'a>);
+
+impl<'a> Running<'a> {
+    /// # Safety
+    /// `out` has `max.len()` rows of `dim` values, `out_step` apart, that no other task touches.
+    unsafe fn new(state: Softmax<'a>) -> Self {
+        Self(state)
+    }
+}
+
+impl Op for Running<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Softmax {
+            scores,
+            count,
+            max,
+            sum,
+            out,
+            out_step,
+            dim,
+        } = self.0;
+        let mut row = 0;
+        while row < max.len() {
+            let scores = &mut scores[row * KEYS..row * KEYS + count];
+            let old = max[row];
+            let block = Largest(scores).run(s);
+            let new = if block > old { block } else { old };
+            let added = ExpSum {
+                row: scores,
+                max: new,
+            }
+            .run(s);
+            if new > old && old > f32::NEG_INFINITY {
+                let mut factor = [old - new];
+                ExpSum {
+                    row: &mut factor,
+                    max: 0.0,
+                }
+                .run(s);
+                sum[row] *= factor[0];
+                // SAFETY: row `row` of the output, by the promise of `new`.
+                let out = unsafe { std::slice::from_raw_parts_mut(out.add(row * out_step), dim) };
+                Zip {
+                    f: Scale(factor[0]),
+                    a: None,
+                    b: None,
+                    out,
+                }
+                .run(s);
+            }
+            sum[row] += added;
+            max[row] = new;
+            row += 1;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Linear layers: `out[rows, n] = x[rows, k] . W^T (+ bias) (+ residual)`, W given as torch stores it, `[n, k]`.
+
+mod micro;
+mod pack;
+mod tile;
+
+use rayon::prelude::*;
+
+pub(crate) use micro::Store;
+pub use pack::PackedMatrix;
+pub(crate) use pack::{PANEL, Panels, packed_len, panel_width};
+pub(crate) use tile::{Checked, Rows, Tile};
+
+use crate::error::{Result, check, check_len, product};
+use crate::isa::{Isa, dispatch};
+use crate::shared::SharedMut;
+
+/// One call of [`linear`].
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<'a> {
+    /// `(rows, in_features)`, rows `x_stride` apart.
+    pub x: &'a [f32],
+    /// Number of rows.
+    pub rows: usize,
+    /// Elements from one row of `x` to the next; at least `in_features`.
+    pub x_stride: usize,
+    /// Packed `(out_features, in_features)`.
+    pub weight: &'a PackedMatrix,
+    /// `(out_features)`, added to every row.
+    pub bias: Option<&'a [f32]>,
+    /// `(rows, out_features)`, contiguous, added to the result.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// Computes `out = x . W^T + bias + residual`; `out: (rows, out_features)`, contiguous.
+///
+/// # Errors
+/// A length does not fit the sizes.
+pub fn linear(call: &Linear<'_>, out: &mut [f32]) -> Result<()> {
+    const OP: &str = "linear";
+    let (n, k) = (call.weight.out_features(), call.weight.in_features());
+    check(
+        OP,
+        "x_stride",
+        call.x_stride >= k,
+        "at least in_features",
+        call.x_stride,
+    )?;
+    let len = product(OP, "out", &[call.rows, n])?;
+    check_len(OP, "out", out.len(), len)?;
+    let needed = if call.rows == 0 {
+        0
+    } else {
+        product(OP, "x", &[call.rows - 1, call.x_stride])?.saturating_add(k)
+    };
+    check(
+        OP,
+        "x",
+        call.x.len() >= needed,
+        "at least (rows - 1) * x_stride + in_features elements",
+        call.x.len(),
+    )?;
+    let epilogue = Epilogue {
+        bias: call.bias,
+        residual: call.residual,
+        row_bias: None,
+    };
+    epilogue.check(OP, n, len)?;
+    let (x, stride) = (call.x, call.x_stride);
+    product_of_rows(
+        &Product {
+            rows: call.rows,
+            taps: 1,
+            len: k,
+            weight: call.weight.panels(),
+            epilogue,
+        },
+        |row, _| &x[row * stride..][..k],
+        out,
+    );
+    Ok(())
+}
+
+/// What is added to a product's rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Epilogue<'a> {
+    /// `(columns)`.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// `(rows, columns)`.
+    pub(crate) residual: Option<&'a [f32]>,
+    /// `(groups, columns)`, and the number of consecutive rows each group has.
+    pub(crate) row_bias: Option<(&'a [f32], usize)>,
+}
+
+impl Epilogue<'_> {
+    /// Checks bias and residual against the columns and the output's length.
+    pub(crate) fn check(&self, op: &'static str, columns: usize, len: usize) -> Result<()> {
+        if let Some(bias) = self.bias {
+            check_len(op, "bias", bias.len(), columns)?;
+        }
+        if let Some(residual) = self.residual {
+            check_len(op, "residual", residual.len(), len)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is added to columns `start..start + out.len()` of `row`; `columns` is the width of the matrix.
+    fn write(&self, row: usize, columns: usize, start: usize, out: &mut [f32]) {
+        let count = out.len();
+        match self.residual {
+            Some(residual) => out.copy_from_slice(&residual[row * columns + start..][..count]),
+            None => out.fill(0.0),
+        }
+        let row_bias = self
+            .row_bias
+            .map(|(bias, group)| &bias[row / group * columns..]);
+        for bias in [self.bias, row_bias].into_iter().flatten() {
+            out.iter_mut()
+                .zip(&bias[start..start + count])
+                .for_each(|(out, bias)| *out += bias);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bias.is_none() && self.residual.is_none() && self.row_bias.is_none()
+    }
+}
+
+/// A product over all rows of an output, whose left-hand rows are given as pointers.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    pub(crate) rows: usize,
+    pub(crate) taps: usize,
+    /// Values a tap.
+    pub(crate) len: usize,
+    pub(crate) weight: Panels<'a>,
+    pub(crate) epilogue: Epilogue<'a>,
+}
+
+/// Rows of a tile: a multiple of every instruction set's micro-kernel rows; 96 x 256 f32 of the left side are 96 KiB and 96 x 320
+/// outputs 120 KiB, which an L2 of 512 KiB holds beside a stream of panels.
+const TILE_ROWS: usize = 96;
+
+/// Columns of a tile: enough to reuse the rows, few enough that small products still make tasks for many threads.
+fn tile_columns(rows: usize) -> usize {
+    match rows {
+        0..=24 => 2 * PANEL,
+        25..=192 => 4 * PANEL,
+        _ => 10 * PANEL,
+    }
+}
+
+/// Computes every tile of the product; `row_at(row, tap)` gives a left-hand run of `len` values.
+pub(crate) fn product_of_rows<'x>(
+    product: &Product<'_>,
+    row_at: impl Fn(usize, usize) -> &'x [f32] + Sync,
+    out: &mut [f32],
+) {
+    assert_eq!(
+        out.len(),
+        product.rows * product.weight.columns,
+        "output size disagrees, this is a bug"
+    );
+    let columns = product.weight.columns;
+    if product.rows == 0 || columns == 0 {
+        return;
+    }
+    let isa = Isa::current();
+    let wide = tile_columns(product.rows);
+    let across = columns.div_ceil(wide);
+    let tasks = product.rows.div_ceil(TILE_ROWS) * across;
+    let shared = SharedMut::new(out);
+    let task = |task: usize| {
+        let (first, start) = (task / across * TILE_ROWS, task % across * wide);
+        let rows = TILE_ROWS.min(product.rows - first);
+        let end = columns.min(start + wide);
+        let mut table = Vec::with_capacity(product.taps * rows);
+        for tap in 0..product.taps {
+            for row in first..first + rows {
+                let run = row_at(row, tap);
+                assert!(
+                    run.len() >= product.len,
+                    "short left-hand run, this is a bug"
+                );
+                table.push(run.as_ptr());
+            }
+        }
+        if !product.epilogue.is_empty() {
+            for row in first..first + rows {
+                // SAFETY: tasks cover disjoint rows and columns.
+                let out = unsafe { shared.part(row * columns + start, end - start) };
+                product.epilogue.write(row, columns, start, out);
+            }
+        }
+        let tile = Tile {
+            a: Rows {
+                table: &table,
+                count: rows,
+                taps: product.taps,
+                len: product.len,
+            },
+            b: product.weight,
+            start,
+            end,
+            c: shared.at(first * columns + start),
+            c_step: columns,
+            store: if product.epilogue.is_empty() {
+                Store::Set
+            } else {
+                Store::Add
+            },
+        };
+        // SAFETY: each table entry starts a borrowed run of at least `len` values; this task alone writes these rows and columns.
+        dispatch(isa, unsafe { Checked::new(tile) });
+    };
+    if tasks == 1 {
+        task(0);
+    } else {
+        (0..tasks).into_par_iter().for_each(task);
+    }
+}

@@ -1,0 +1,17 @@
+//! Group and layer normalisation, channels-last.
+
+mod group;
+mod layer;
+
+pub use group::{GroupNorm, group_norm};
+pub use layer::{LayerNorm, layer_norm};
+
+/// What follows a normalisation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// `y * sigmoid(y)`.
+    Silu,
+}

@@ -1,0 +1,35 @@
+//! Work memory that threads keep between calls.
+
+use std::cell::RefCell;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Buffers a thread keeps; kernels nest at most two.
+const KEPT: usize = 3;
+
+/// Runs `body` with `len` values of work memory, whose contents are whatever was left there.
+///
+/// The buffer leaves the thread's store while `body` runs, so nesting (also through work stealing) is safe.
+pub(crate) fn with<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut buffer = SPARE.with_borrow_mut(|spare| {
+        // The smallest that fits, else the last one, which then grows.
+        let fit = (0..spare.len())
+            .filter(|&i| spare[i].len() >= len)
+            .min_by_key(|&i| spare[i].len());
+        fit.or(spare.len().checked_sub(1))
+            .map(|i| spare.swap_remove(i))
+            .unwrap_or_default()
+    });
+    if buffer.len() < len {
+        buffer = vec![0.0; len];
+    }
+    let result = body(&mut buffer[..len]);
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < KEPT {
+            spare.push(buffer);
+        }
+    });
+    result
+}

@@ -1,0 +1,213 @@
+//! Normalisations.
+
+use tintype_kernels::{Activation, GroupNorm, LayerNorm, group_norm, layer_norm, reference};
+
+use crate::{EPS, assert_close, on_each_isa, values};
+
+fn check_group(widths: &[usize], batch: usize, pixels: usize, groups: usize, mean: f32) {
+    let data: Vec<Vec<f32>> = widths
+        .iter()
+        .enumerate()
+        .map(|(i, width)| {
+            values(batch * pixels * width, 10 + i as u64)
+                .iter()
+                .map(|x| x + mean)
+                .collect()
+        })
+        .collect();
+    let parts: Vec<(&[f32], usize)> = data
+        .iter()
+        .map(Vec::as_slice)
+        .zip(widths.iter().copied())
+        .collect();
+    let channels = widths.iter().sum();
+    let (weight, bias) = (values(channels, 1), values(channels, 2));
+    for activation in [Activation::None, Activation::Silu] {
+        let call = GroupNorm {
+            parts: &parts,
+            batch,
+            pixels,
+            groups,
+            weight: &weight,
+            bias: &bias,
+            eps: 1e-5,
+            activation,
+        };
+        let mut out = vec![f32::NAN; batch * pixels * channels];
+        group_norm(&call, &mut out).unwrap();
+        // x * factor + offset: both are rounded at the size of (1 + |mean|) / deviation. Over many values of -1..1 the
+        // deviation is about 0.58; over one pixel it may be as small as sqrt(eps) = 1 / 316.
+        let steepness = if pixels == 1 { 316.0 } else { 4.0 };
+        let tolerance = EPS * (16.0 + 2.0 * steepness * (1.0 + f64::from(mean.abs())));
+        let what = format!(
+            "group_norm {widths:?} batch {batch} pixels {pixels} groups {groups} mean {mean} {activation:?}"
+        );
+        assert_close(
+            &what,
+            &out,
+            &reference::group_norm(&call),
+            tolerance,
+            4.0 * EPS,
+        );
+    }
+}
+
+#[test]
+fn group_norm_agrees_at_edges_and_over_concatenations() {
+    on_each_isa(|_| {
+        for (widths, batch, pixels, groups) in [
+            (&[1][..], 1, 1, 1),
+            (&[6], 2, 1, 3),
+            (&[32], 2, 63, 32),
+            (&[40], 1, 65, 4),
+            (&[35], 3, 130, 5),
+            (&[5, 7], 2, 67, 3),
+            (&[32, 0, 17, 15], 1, 40, 8),
+            (&[320], 1, 300, 32),
+            (&[4], 0, 5, 2),
+            (&[4], 2, 0, 2),
+        ] {
+            check_group(widths, batch, pixels, groups, 0.0);
+        }
+    });
+}
+
+#[test]
+fn group_norm_keeps_its_accuracy_under_a_large_mean() {
+    on_each_isa(|_| check_group(&[16], 1, 20_000, 2, 100.0));
+}
+
+#[test]
+fn group_norm_refuses_what_does_not_fit() {
+    let (x, w) = (values(24, 1), values(6, 2));
+    let parts = [(&x[..], 6)];
+    let good = GroupNorm {
+        parts: &parts,
+        batch: 2,
+        pixels: 2,
+        groups: 3,
+        weight: &w,
+        bias: &w,
+        eps: 1e-5,
+        activation: Activation::None,
+    };
+    let mut out = vec![0.0; 24];
+    assert!(group_norm(&good, &mut out).is_ok());
+    assert!(group_norm(&good, &mut out[1..]).is_err());
+    assert_eq!(
+        group_norm(&GroupNorm { groups: 4, ..good }, &mut out)
+            .unwrap_err()
+            .argument,
+        "groups"
+    );
+    assert_eq!(
+        group_norm(&GroupNorm { groups: 0, ..good }, &mut out)
+            .unwrap_err()
+            .argument,
+        "groups"
+    );
+    assert_eq!(
+        group_norm(
+            &GroupNorm {
+                weight: &w[1..],
+                ..good
+            },
+            &mut out
+        )
+        .unwrap_err()
+        .argument,
+        "weight"
+    );
+    assert_eq!(
+        group_norm(
+            &GroupNorm {
+                bias: &w[1..],
+                ..good
+            },
+            &mut out
+        )
+        .unwrap_err()
+        .argument,
+        "bias"
+    );
+    assert_eq!(
+        group_norm(&GroupNorm { pixels: 3, ..good }, &mut out)
+            .unwrap_err()
+            .argument,
+        "part"
+    );
+}
+
+#[test]
+fn layer_norm_agrees() {
+    on_each_isa(|_| {
+        for (rows, dim) in [
+            (0, 3),
+            (1, 1),
+            (2, 5),
+            (3, 16),
+            (5, 33),
+            (60, 320),
+            (2, 1280),
+        ] {
+            let x: Vec<f32> = values(rows * dim, 1)
+                .iter()
+                .map(|x| x * 3.0 + 2.0)
+                .collect();
+            let (weight, bias) = (values(dim, 2), values(dim, 3));
+            let mut out = vec![f32::NAN; rows * dim];
+            layer_norm(
+                &LayerNorm {
+                    x: &x,
+                    weight: &weight,
+                    bias: &bias,
+                    eps: 1e-5,
+                },
+                &mut out,
+            )
+            .unwrap();
+            let want: Vec<f64> = x
+                .chunks_exact(dim)
+                .flat_map(|row| {
+                    let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / dim as f64;
+                    let variance = row
+                        .iter()
+                        .map(|&x| (f64::from(x) - mean).powi(2))
+                        .sum::<f64>()
+                        / dim as f64;
+                    let rstd = 1.0 / (variance + f64::from(1e-5f32)).sqrt();
+                    let y = |(i, &x): (usize, &f32)| {
+                        (f64::from(x) - mean) * rstd * f64::from(weight[i]) + f64::from(bias[i])
+                    };
+                    row.iter().enumerate().map(y).collect::<Vec<_>>()
+                })
+                .collect();
+            assert_close(
+                &format!("layer_norm {rows} {dim}"),
+                &out,
+                &want,
+                24.0 * EPS,
+                8.0 * EPS,
+            );
+        }
+        let (x, w) = (values(6, 1), values(3, 2));
+        let call = LayerNorm {
+            x: &x,
+            weight: &w,
+            bias: &w,
+            eps: 1e-5,
+        };
+        assert!(layer_norm(&call, &mut [0.0; 5]).is_err());
+        assert!(
+            layer_norm(
+                &LayerNorm {
+                    bias: &w[1..],
+                    ..call
+                },
+                &mut [0.0; 6]
+            )
+            .is_err()
+        );
+        assert!(layer_norm(&LayerNorm { x: &x[1..], ..call }, &mut [0.0; 5]).is_err());
+    });
+}

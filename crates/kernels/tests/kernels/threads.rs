@@ -1,0 +1,177 @@
+//! The number of threads changes no bit.
+
+use tintype_kernels::{
+    Activation, Attention, Causality, Conv2d, ConvShape, ConvWeight, GroupNorm, LayerNorm, Linear,
+    PackedMatrix, Padding, attention, conv2d, gelu_erf, group_norm, layer_norm, linear,
+    softmax_rows,
+};
+
+use crate::{on_each_isa, values};
+
+/// Runs `kernel` on 1, 2, 3 and 7 threads and compares bits.
+fn check(name: &str, len: usize, kernel: impl Fn(&mut [f32]) + Sync) {
+    on_each_isa(|isa| {
+        let bits = |threads: usize| -> Vec<u32> {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let mut out = vec![f32::NAN; len];
+            pool.install(|| isa.with(|| kernel(&mut out)));
+            out.iter().map(|x| x.to_bits()).collect()
+        };
+        let one = bits(1);
+        assert!(
+            one.iter().all(|&x| f32::from_bits(x).is_finite()),
+            "{name} {isa:?}: not finite"
+        );
+        for threads in [2, 3, 7] {
+            assert!(
+                bits(threads) == one,
+                "{name} {isa:?}: {threads} threads differ from one"
+            );
+        }
+    });
+}
+
+#[test]
+fn matrix_products_do_not_depend_on_threads() {
+    let (rows, n, k) = (205, 333, 301);
+    let (x, raw) = (values(rows * k, 1), values(n * k, 2));
+    let weight = PackedMatrix::from_out_in(&raw, n, k).unwrap();
+    check("linear", rows * n, |out| {
+        linear(
+            &Linear {
+                x: &x,
+                rows,
+                x_stride: k,
+                weight: &weight,
+                bias: None,
+                residual: None,
+            },
+            out,
+        )
+        .unwrap();
+    });
+    let shape = ConvShape {
+        out_channels: 33,
+        in_channels: 29,
+        kernel_h: 3,
+        kernel_w: 3,
+    };
+    let raw = values(33 * 29 * 9, 3);
+    let weight = ConvWeight::from_oihw(&raw, shape).unwrap();
+    let x = values(2 * 17 * 13 * 29, 4);
+    check("conv2d", 2 * 17 * 13 * 33, |out| {
+        let call = Conv2d {
+            x: &x,
+            batch: 2,
+            height: 17,
+            width: 13,
+            weight: &weight,
+            stride: 1,
+            padding: Padding::symmetric(1),
+            upsample_to: None,
+            bias: None,
+            channel_bias: None,
+            residual: None,
+        };
+        conv2d(&call, out).unwrap();
+    });
+}
+
+#[test]
+fn a_row_does_not_depend_on_the_rows_beside_it() {
+    let (rows, n, k) = (110, 70, 300);
+    let (x, raw) = (values(rows * k, 1), values(n * k, 2));
+    let weight = PackedMatrix::from_out_in(&raw, n, k).unwrap();
+    on_each_isa(|_| {
+        let run = |x: &[f32], rows: usize| {
+            let mut out = vec![0.0; rows * n];
+            linear(
+                &Linear {
+                    x,
+                    rows,
+                    x_stride: k,
+                    weight: &weight,
+                    bias: None,
+                    residual: None,
+                },
+                &mut out,
+            )
+            .unwrap();
+            out
+        };
+        let all = run(&x, rows);
+        for row in [0, 1, 13, 96, 109] {
+            assert_eq!(
+                run(&x[row * k..(row + 1) * k], 1),
+                all[row * n..(row + 1) * n],
+                "row {row}"
+            );
+        }
+    });
+}
+
+#[test]
+fn attention_does_not_depend_on_threads() {
+    let (q, k, v) = (
+        values(2 * 200 * 60, 1),
+        values(2 * 300 * 60, 2),
+        values(2 * 300 * 60, 3),
+    );
+    check("attention", 2 * 200 * 60, |out| {
+        let call = Attention {
+            q: &q,
+            k: &k,
+            v: &v,
+            q_stride: 60,
+            k_stride: 60,
+            v_stride: 60,
+            batch: 2,
+            queries: 200,
+            keys: 300,
+            heads: 3,
+            head_dim: 20,
+            scale: 0.2,
+            causality: Causality::Full,
+        };
+        attention(&call, out).unwrap();
+    });
+}
+
+#[test]
+fn norms_and_elementwise_do_not_depend_on_threads() {
+    let (x, w) = (values(2 * 5000 * 32, 1), values(32, 2));
+    check("group_norm", x.len(), |out| {
+        let parts = [(&x[..], 32)];
+        let call = GroupNorm {
+            parts: &parts,
+            batch: 2,
+            pixels: 5000,
+            groups: 4,
+            weight: &w,
+            bias: &w,
+            eps: 1e-6,
+            activation: Activation::Silu,
+        };
+        group_norm(&call, out).unwrap();
+    });
+    check("layer_norm", x.len(), |out| {
+        layer_norm(
+            &LayerNorm {
+                x: &x,
+                weight: &w,
+                bias: &w,
+                eps: 1e-5,
+            },
+            out,
+        )
+        .unwrap();
+    });
+    check("gelu_erf", x.len(), |out| gelu_erf(&x, out).unwrap());
+    check("softmax_rows", x.len(), |out| {
+        out.copy_from_slice(&x);
+        softmax_rows(out, 1000).unwrap();
+    });
+}
