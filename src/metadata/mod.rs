@@ -1,12 +1,17 @@
-//! What a picture says of how it was made, in the webui's form.
+//! What a picture file says about its making, and writing it without leaving half a file.
+//!
+//! The text is the webui's `parameters` format (AUTOMATIC1111 stable-diffusion-webui,
+//! `modules/infotext_utils.py`), which the tools around Stable Diffusion read and write; [`Parameters`] is that
+//! text taken apart. PNG carries it in a `tEXt` or `iTXt` chunk.
 
-/// The settings of a picture.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Parameters {
-    /// The prompt, maybe of several lines.
-    pub prompt: String,
-    /// The negative prompt; empty for none.
-    pub negative_prompt: String,
-    /// Everything else in the order it is written: key and value.
-    pub settings: Vec<(String, String)>,
-}
+mod infotext;
+mod output;
+mod parameters;
+mod png_text;
+
+#[cfg(test)]
+mod tests;
+
+pub use output::{check_writable, write_atomically};
+pub use parameters::Parameters;
+pub use png_text::{PARAMETERS_KEYWORD, read_parameters, read_png_text, write_png};

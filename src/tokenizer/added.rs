@@ -59,7 +59,7 @@ pub(super) struct AddedTokens {
 }
 
 impl AddedTokens {
-    pub(super) fn new(tokens: Vec<AddedToken>) -> Self {
+    pub(super) fn new(tokens: impl IntoIterator<Item = AddedToken>) -> Self {
         let mut added = Self { tokens: Vec::new() };
         for token in tokens {
             added.insert(token);

@@ -189,7 +189,7 @@ fn assemble(
         ids.insert(text.to_owned(), id);
         id
     };
-    let mut added = AddedTokens::new(Vec::new());
+    let mut added = AddedTokens::new([]);
     for token in listed {
         let id = id_of(&token.content, token.id);
         added.insert(token.token(id));

@@ -55,7 +55,7 @@ impl ClipTokenizer {
         let end = 49_407;
         Self {
             vocabulary: Vocabulary::embedded(),
-            added: AddedTokens::new(vec![
+            added: AddedTokens::new([
                 AddedToken::matched_after_normalising(vocabulary::START, start),
                 AddedToken::matched_before_normalising(vocabulary::END, end),
             ]),
@@ -74,13 +74,21 @@ impl ClipTokenizer {
     /// # Errors
     /// When the vocabulary has no such token.
     pub fn with_pad(mut self, token: &str) -> Result<Self> {
-        self.pad = self.vocabulary.id(token).ok_or_else(|| {
-            Error::invalid(format!(
+        let Some(pad) = self.vocabulary.id(token) else {
+            return Err(Error::invalid(format!(
                 "the padding token {token:?} is not in the vocabulary"
-            ))
-        })?;
+            )));
+        };
+        if self.pad == self.end && pad != self.end {
+            // It is the padding role that has the end token looked for as typed.
+            self.added.insert(AddedToken::matched_after_normalising(
+                vocabulary::END,
+                self.end,
+            ));
+        }
+        self.pad = pad;
         self.added
-            .insert(AddedToken::matched_before_normalising(token, self.pad));
+            .insert(AddedToken::matched_before_normalising(token, pad));
         Ok(self)
     }
 
