@@ -103,10 +103,10 @@ pub(crate) fn choose(files: &[String], variant: Option<&str>) -> Result<Layout> 
         None => "diffusion_pytorch_model.safetensors or model.safetensors".to_owned(),
     };
     let hint = match (&wanted, &variants[..]) {
-        (_, []) => "the model's folder is incomplete; fetch it anew".to_owned(),
         (Some(_), _) if find(files, None).is_some() => {
             "leave the variant out to use the plain files".to_owned()
         }
+        (_, []) => "the model's folder is incomplete; fetch it anew".to_owned(),
         (_, found) => format!("ask for one of the variants {}", found.join(", ")),
     };
     Err(Error::new(
