@@ -12,8 +12,13 @@ mod json;
 mod ldm;
 mod mmap;
 mod pickle;
+mod prediction;
 mod safetensors;
+mod seen;
+mod single_file;
 mod spec;
+mod tensor_file;
+mod vae_file;
 mod view;
 
 use std::borrow::Cow;

@@ -197,6 +197,20 @@ impl Family {
     pub fn by_id(id: &str) -> Option<Self> {
         FAMILIES.iter().find(|family| family.id == id).copied()
     }
+
+    /// The published configuration of a component.
+    ///
+    /// # Errors
+    /// When the family has no such component.
+    pub(crate) fn published_config(self, component: &str) -> Result<Value> {
+        match self.published.configs()?.get_mut(component) {
+            Some(config) => Ok(config.take()),
+            None => Err(Error::new(
+                ErrorKind::Internal,
+                format!("{} has no {component}", self.name),
+            )),
+        }
+    }
 }
 
 /// What tells the families apart, read from configurations or from tensor shapes.

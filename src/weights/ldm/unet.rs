@@ -48,7 +48,7 @@ struct Unit {
 
 /// What lies between the way down and the way up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Middle {
+pub(crate) enum Middle {
     /// Nothing (BK-SDM).
     Absent,
     /// One residual block (SSD-1B, Segmind-Vega).
@@ -417,4 +417,4 @@ pub(crate) fn mapped(tensors: std::sync::Arc<dyn TensorSource>, rules: &Rules) -
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

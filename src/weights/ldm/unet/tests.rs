@@ -9,18 +9,18 @@ use crate::weights::spec::Family;
 use crate::weights::view::testing::{MemorySource, ShapeSource, digest};
 
 /// What the original constructor is told.
-struct Original {
-    in_channels: usize,
-    channels: &'static [usize],
-    blocks: usize,
+pub(crate) struct Original {
+    pub(crate) in_channels: usize,
+    pub(crate) channels: &'static [usize],
+    pub(crate) blocks: usize,
     /// Transformer layers of each residual block on the way down, level by level.
-    down: Vec<Vec<usize>>,
-    middle: Middle,
+    pub(crate) down: Vec<Vec<usize>>,
+    pub(crate) middle: Middle,
     /// The same on the way up, in the order of `output_blocks`.
-    up: Vec<Vec<usize>>,
-    context: usize,
-    linear: bool,
-    added: Option<usize>,
+    pub(crate) up: Vec<Vec<usize>>,
+    pub(crate) context: usize,
+    pub(crate) linear: bool,
+    pub(crate) added: Option<usize>,
 }
 
 impl Original {
@@ -39,7 +39,8 @@ impl Original {
         }
     }
 
-    fn write(&self) -> ShapeSource {
+    /// Names and shapes of the whole UNet.
+    pub(crate) fn write(&self) -> ShapeSource {
         let mut out = ShapeSource::default();
         let time = self.channels[0] * 4;
         linear(&mut out, "time_embed.0", time, self.channels[0]);
@@ -173,17 +174,17 @@ impl Original {
     }
 }
 
-fn linear(out: &mut ShapeSource, prefix: &str, to: usize, from: usize) {
+pub(crate) fn linear(out: &mut ShapeSource, prefix: &str, to: usize, from: usize) {
     out.put(&format!("{prefix}.weight"), &[to, from]);
     out.put(&format!("{prefix}.bias"), &[to]);
 }
 
-fn conv(out: &mut ShapeSource, prefix: &str, to: usize, from: usize, kernel: usize) {
+pub(crate) fn conv(out: &mut ShapeSource, prefix: &str, to: usize, from: usize, kernel: usize) {
     out.put(&format!("{prefix}.weight"), &[to, from, kernel, kernel]);
     out.put(&format!("{prefix}.bias"), &[to]);
 }
 
-fn norm(out: &mut ShapeSource, prefix: &str, width: usize) {
+pub(crate) fn norm(out: &mut ShapeSource, prefix: &str, width: usize) {
     out.put(&format!("{prefix}.weight"), &[width]);
     out.put(&format!("{prefix}.bias"), &[width]);
 }
@@ -191,18 +192,18 @@ fn norm(out: &mut ShapeSource, prefix: &str, width: usize) {
 const FOUR: &[usize] = &[320, 640, 1280, 1280];
 const THREE: &[usize] = &[320, 640, 1280];
 
-fn sd1() -> Original {
+pub(crate) fn sd1() -> Original {
     Original {
         linear: false,
         ..Original::regular(FOUR, &[1, 1, 1, 0], 768)
     }
 }
 
-fn sd2() -> Original {
+pub(crate) fn sd2() -> Original {
     Original::regular(FOUR, &[1, 1, 1, 0], 1024)
 }
 
-fn sdxl() -> Original {
+pub(crate) fn sdxl() -> Original {
     Original {
         middle: Middle::Transformer(10),
         added: Some(2816),
@@ -210,7 +211,7 @@ fn sdxl() -> Original {
     }
 }
 
-fn refiner() -> Original {
+pub(crate) fn refiner() -> Original {
     Original {
         middle: Middle::Transformer(4),
         added: Some(2560),
@@ -218,7 +219,7 @@ fn refiner() -> Original {
     }
 }
 
-fn ssd_1b() -> Original {
+pub(crate) fn ssd_1b() -> Original {
     Original {
         down: vec![vec![0, 0], vec![2, 2], vec![4, 4]],
         middle: Middle::Resnet,
@@ -227,7 +228,7 @@ fn ssd_1b() -> Original {
     }
 }
 
-fn vega() -> Original {
+pub(crate) fn vega() -> Original {
     Original {
         middle: Middle::Resnet,
         added: Some(2816),
@@ -235,7 +236,7 @@ fn vega() -> Original {
     }
 }
 
-fn bk_sdm_small() -> Original {
+pub(crate) fn bk_sdm_small() -> Original {
     Original {
         blocks: 1,
         down: vec![vec![1], vec![1], vec![1], vec![0]],
@@ -245,7 +246,7 @@ fn bk_sdm_small() -> Original {
     }
 }
 
-fn bk_sdm_tiny() -> Original {
+pub(crate) fn bk_sdm_tiny() -> Original {
     Original {
         channels: THREE,
         down: vec![vec![1], vec![1], vec![1]],
