@@ -34,6 +34,7 @@ impl LoadOptions {
         OpenOptions {
             vae: self.vae.clone(),
             variant: self.variant.clone(),
+            ..OpenOptions::default()
         }
     }
 }
