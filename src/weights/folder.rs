@@ -252,10 +252,10 @@ fn warn_of_others(index: &Value, observer: &mut dyn Observer) {
     }
 }
 
-/// The folder's own tokenizer, if it has the files of one.
+/// The folder's own tokenizer, if it has the files of one; the configuration alone means CLIP's vocabulary.
 pub(crate) fn tokenizer(folder: &Path, name: &str) -> Option<PathBuf> {
     let path = folder.join(name);
-    ["vocab.json", "tokenizer.json"]
+    ["vocab.json", "tokenizer.json", "tokenizer_config.json"]
         .iter()
         .any(|file| path.join(file).is_file())
         .then_some(path)
