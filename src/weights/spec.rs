@@ -198,6 +198,16 @@ impl Family {
         FAMILIES.iter().find(|family| family.id == id).copied()
     }
 
+    /// What the texts of `tokenizer` ("tokenizer", "tokenizer_2") are padded with, for checkpoints that bring no
+    /// tokenizer of their own: CLIP-L was trained with the end token, OpenCLIP's towers with zeros ("!").
+    pub(crate) fn pad_token(&self, tokenizer: &str) -> Result<Option<String>> {
+        let configs = self.published.configs()?;
+        let token = configs
+            .get(tokenizer)
+            .and_then(|tokenizer| tokenizer.get("pad_token"));
+        Ok(token.and_then(Value::as_str).map(str::to_owned))
+    }
+
     /// The published configuration of a component.
     ///
     /// # Errors
