@@ -1,6 +1,8 @@
 //! What a caller asks for: [`SamplingConfig`], its defaults and its limits.
 
 use crate::error::{Error, Result};
+use crate::samplers::registry::parse_sampler;
+use crate::samplers::schedule::ScheduleKind;
 
 /// Largest width or height in pixels that is accepted.
 ///
@@ -89,6 +91,12 @@ impl SamplingConfig {
         check_real("guidance_scale", self.guidance_scale, 0.0, 1000.0)?;
         check_real("guidance_rescale", self.guidance_rescale, 0.0, 1.0)?;
         check_real("eta", self.eta, 0.0, 1.0)?;
+        if let Some(name) = &self.sampler {
+            parse_sampler(name)?;
+        }
+        if let Some(name) = &self.schedule {
+            name.parse::<ScheduleKind>()?;
+        }
         if self.clip_skip == Some(0) {
             return Err(Error::invalid(
                 "clip_skip is 0, expected 1 (no layer left out) or more",

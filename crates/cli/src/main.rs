@@ -1,3 +1,41 @@
-//! The `tintype` command.
+//! The `tintype` command: arguments in, pictures and reports out.
+//!
+//! Data goes to stdout and talk to stderr, so that every command can stand in a pipe. All work is the
+//! library's; here live only what a terminal needs: names of files, progress bars and exit codes.
 
-fn main() {}
+mod args;
+mod cancel;
+mod failure;
+mod gallery;
+mod generate;
+mod inspect;
+mod listing;
+mod logging;
+mod naming;
+mod output;
+mod picture;
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let talk = logging::start(&cli.talk)?;
+    match cli.command {
+        Command::Generate(args) => generate::run(&args, talk),
+        Command::Inspect(args) => inspect::run(&args, talk),
+        Command::Samplers(args) => listing::samplers(args.form()),
+        Command::Completions { shell } => Ok(listing::completions(shell)?),
+    }
+}

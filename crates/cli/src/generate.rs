@@ -1,0 +1,150 @@
+//! `tintype generate`: check what can be checked, load, make pictures, save each as it comes.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use tintype::{
+    CancelToken, CandleSDBackend, Error, ErrorKind, Event, ModelSource, Observer, Result, SDModel,
+    SamplingConfig,
+};
+use tokio::sync::mpsc;
+
+use crate::args::{GenerateArgs, PictureArgs};
+use crate::cancel;
+use crate::gallery::Gallery;
+use crate::logging::Talk;
+use crate::naming::Naming;
+use crate::output::{self, Form};
+use crate::progress::Progress;
+use crate::report::{Clock, Machine, Report};
+
+/// More threads than any machine has; a slip of the finger beyond it would exhaust the system.
+const MAX_THREADS: usize = 1024;
+
+/// Runs the command.
+pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
+    let start = Instant::now();
+    // Whatever is wrong with the request is said before minutes of loading.
+    let request = args.picture.over(SamplingConfig {
+        prompt: args.prompt.clone(),
+        ..Default::default()
+    });
+    request.validate()?;
+    let options = args.load.options()?;
+    let naming = Naming::new(args.files.out.as_deref(), request.batch)?;
+    naming.check_writable(request.batch, request.seed)?;
+    use_threads(args.threads)?;
+    let source = ModelSource::parse(&args.model)?;
+
+    let cancel = cancel::on_interrupt()?;
+    let progress = Progress::new(talk);
+    let model = SDModel::load_with(&source, &options, &mut progress.clone(), &cancel);
+    progress.clear();
+    let model = model?;
+    let load = start.elapsed();
+    let config = args.picture.over(SamplingConfig {
+        prompt: args.prompt.clone(),
+        ..model.default_config()
+    });
+    let machine = Machine::new(&args.model, &options, &model);
+
+    let mut gallery = Gallery::new(naming, args.form.form());
+    let outcome = denoise(model, config.clone(), &progress, &cancel, &mut gallery);
+    progress.clear();
+    let clock = Clock {
+        load,
+        total: start.elapsed(),
+    };
+    let report = Report::new(
+        &config,
+        &machine,
+        gallery.pictures(),
+        progress.warnings(),
+        clock,
+    );
+    if !gallery.pictures().is_empty() {
+        progress.say(report.summary());
+        if args.form.form() == Form::Json {
+            output::write_json(&report)?;
+        }
+    }
+    outcome
+}
+
+fn denoise(
+    model: SDModel,
+    config: SamplingConfig,
+    progress: &Progress,
+    cancel: &CancelToken,
+    gallery: &mut Gallery,
+) -> anyhow::Result<()> {
+    let backend = CandleSDBackend::new(model)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .context("cannot start the runtime")?;
+    let (finished, mut pictures) = mpsc::unbounded_channel();
+    let mut screen = progress.clone();
+    let observer = move |event: &Event| {
+        screen.on_event(event);
+        if let Event::Finished(picture) = event {
+            // Refused only when saving failed, which has stopped the run already.
+            drop(finished.send(picture.clone()));
+        }
+    };
+    let save = async {
+        while let Some(picture) = pictures.recv().await {
+            if let Err(error) = gallery.save(&picture) {
+                cancel.cancel();
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    let (made, saved) = runtime
+        .block_on(async { tokio::join!(backend.generate(config, observer, cancel.clone()), save) });
+    saved?;
+    made?;
+    Ok(())
+}
+
+fn use_threads(threads: Option<usize>) -> Result<()> {
+    let Some(threads) = threads else {
+        return Ok(());
+    };
+    if !(1..=MAX_THREADS).contains(&threads) {
+        return Err(Error::invalid(format!(
+            "threads is {threads}, expected 1 to {MAX_THREADS}"
+        )));
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|source| {
+            Error::new(
+                ErrorKind::Io,
+                format!("cannot start {threads} threads: {source}"),
+            )
+            .with_source(source)
+        })
+}
+
+impl PictureArgs {
+    /// `base` with what the user gave in its place.
+    fn over(&self, base: SamplingConfig) -> SamplingConfig {
+        SamplingConfig {
+            negative_prompt: self.negative.clone().or(base.negative_prompt),
+            steps: self.steps.unwrap_or(base.steps),
+            guidance_scale: self.guidance.unwrap_or(base.guidance_scale),
+            guidance_rescale: self.guidance_rescale.unwrap_or(base.guidance_rescale),
+            seed: self.seed.or(base.seed),
+            sampler: self.sampler.clone().or(base.sampler),
+            schedule: self.schedule.clone().or(base.schedule),
+            eta: self.eta.unwrap_or(base.eta),
+            width: self.width.unwrap_or(base.width),
+            height: self.height.unwrap_or(base.height),
+            batch: self.batch.unwrap_or(base.batch),
+            clip_skip: self.clip_skip.or(base.clip_skip),
+            prompt: base.prompt,
+        }
+    }
+}

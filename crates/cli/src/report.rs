@@ -1,0 +1,198 @@
+//! What a run of `generate` says when it is over: a line for people, a document for programs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use tintype::{LoadOptions, SDModel, SamplingConfig};
+
+use crate::gallery::Saved;
+use crate::progress::seconds;
+
+/// The document of `generate --json`; its fields are described in `docs/cli.md`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report<'a> {
+    complete: bool,
+    images: Vec<Image<'a>>,
+    settings: Settings<'a>,
+    timings: Timings,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Image<'a> {
+    path: &'a Path,
+    seed: u64,
+    width: u32,
+    height: u32,
+    parameters: String,
+}
+
+/// What was in effect.
+#[derive(Debug, Serialize)]
+struct Settings<'a> {
+    prompt: &'a str,
+    negative_prompt: &'a str,
+    steps: usize,
+    guidance_scale: f64,
+    guidance_rescale: f64,
+    /// Of the first picture.
+    seed: Option<u64>,
+    sampler: Option<&'a str>,
+    schedule: Option<&'a str>,
+    eta: f64,
+    width: usize,
+    height: usize,
+    batch: usize,
+    /// `None` is the model's own.
+    clip_skip: Option<usize>,
+    #[serde(flatten)]
+    machine: &'a Machine,
+}
+
+/// The model and what ran it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    model: String,
+    vae: Option<String>,
+    variant: Option<String>,
+    device: String,
+    dtype: String,
+    engine: String,
+    threads: usize,
+}
+
+/// Where the time went, in seconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Timings {
+    load: f64,
+    text: f64,
+    denoise: f64,
+    decode: f64,
+    total: f64,
+}
+
+impl Machine {
+    pub(crate) fn new(source: &str, options: &LoadOptions, model: &SDModel) -> Self {
+        let engine = model.engine();
+        Self {
+            model: source.to_owned(),
+            vae: options.vae.as_ref().map(|path| path.display().to_string()),
+            variant: options.variant.clone(),
+            device: engine.device().to_string(),
+            dtype: engine.dtype().to_string(),
+            engine: engine.kind().to_string(),
+            threads: rayon::current_num_threads(),
+        }
+    }
+}
+
+/// How long loading and the whole run took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) load: Duration,
+    pub(crate) total: Duration,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(
+        config: &'a SamplingConfig,
+        machine: &'a Machine,
+        pictures: &'a [Saved],
+        warnings: Vec<String>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            complete: pictures.len() == config.batch,
+            images: pictures.iter().map(Image::new).collect(),
+            settings: Settings::new(config, machine, pictures.first()),
+            timings: Timings::new(pictures, clock),
+            warnings,
+        }
+    }
+
+    /// Where the time went, in one line.
+    pub(crate) fn summary(&self) -> String {
+        let Timings {
+            load,
+            text,
+            denoise,
+            decode,
+            total,
+        } = self.timings;
+        let count = match (self.images.len(), self.settings.batch) {
+            (1, 1) => "1 picture".to_owned(),
+            (done, all) if done == all => format!("{all} pictures"),
+            (done, all) => format!("{done} of {all} pictures"),
+        };
+        let parts = [
+            ("load", load),
+            ("text", text),
+            ("denoise", denoise),
+            ("decode", decode),
+        ];
+        let parts: Vec<String> = parts
+            .iter()
+            .map(|(name, time)| format!("{name} {}", seconds(Duration::from_secs_f64(*time))))
+            .collect();
+        format!(
+            "{count} in {}: {}",
+            seconds(Duration::from_secs_f64(total)),
+            parts.join(", ")
+        )
+    }
+}
+
+impl<'a> Image<'a> {
+    fn new(picture: &'a Saved) -> Self {
+        Self {
+            path: &picture.path,
+            seed: picture.seed,
+            width: picture.width,
+            height: picture.height,
+            parameters: picture.parameters.to_text(),
+        }
+    }
+}
+
+impl<'a> Settings<'a> {
+    fn new(config: &'a SamplingConfig, machine: &'a Machine, first: Option<&'a Saved>) -> Self {
+        Self {
+            prompt: &config.prompt,
+            negative_prompt: config.negative_prompt.as_deref().unwrap_or_default(),
+            steps: config.steps,
+            guidance_scale: config.guidance_scale,
+            guidance_rescale: config.guidance_rescale,
+            seed: first.map_or(config.seed, |picture| Some(picture.seed)),
+            sampler: first.and_then(|picture| picture.parameters.sampler()),
+            schedule: first.map(|picture| picture.parameters.schedule_type()),
+            eta: config.eta,
+            width: config.width,
+            height: config.height,
+            batch: config.batch,
+            clip_skip: config.clip_skip,
+            machine,
+        }
+    }
+}
+
+impl Timings {
+    fn new(pictures: &[Saved], clock: Clock) -> Self {
+        let sum = |part: fn(&tintype::Timings) -> Duration| -> f64 {
+            pictures
+                .iter()
+                .map(|picture| part(&picture.timings).as_secs_f64())
+                .sum()
+        };
+        Self {
+            load: clock.load.as_secs_f64(),
+            // Texts are encoded once, and every picture reports the same time.
+            text: pictures
+                .first()
+                .map_or(0.0, |picture| picture.timings.text.as_secs_f64()),
+            denoise: sum(|timings| timings.denoise),
+            decode: sum(|timings| timings.decode),
+            total: clock.total.as_secs_f64(),
+        }
+    }
+}

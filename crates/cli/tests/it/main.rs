@@ -1,0 +1,5 @@
+//! The built `tintype` binary, run as a user runs it.
+
+mod expected;
+mod support;
+mod usage;

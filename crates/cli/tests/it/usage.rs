@@ -1,0 +1,263 @@
+//! Help, refusals and their exit codes: what needs no model.
+
+use std::fmt::Write as _;
+use std::process::Stdio;
+
+use crate::expected::assert_expected;
+use crate::support::{Place, Run};
+
+/// Runs every case in one place and writes down what was typed, said and returned.
+fn transcript(place: &Place, cases: &[&[&str]]) -> String {
+    let mut text = String::new();
+    for arguments in cases {
+        let run = place.run(*arguments);
+        let line = arguments
+            .iter()
+            .map(|argument| {
+                if argument.contains(' ') {
+                    format!("{argument:?}")
+                } else {
+                    (*argument).to_owned()
+                }
+            })
+            .collect::<Vec<_>>()
+            .join(" ");
+        let code = run.code.unwrap();
+        writeln!(
+            text,
+            "$ tintype {line}\n{}{}[exit {code}]\n",
+            run.stdout, run.stderr
+        )
+        .unwrap();
+    }
+    text
+}
+
+#[test]
+fn help_says_what_every_flag_does() {
+    let place = Place::new();
+    let cases: &[&[&str]] = &[
+        &["--help"],
+        &["generate", "--help"],
+        &["inspect", "--help"],
+        &["samplers", "--help"],
+    ];
+    assert_expected("help", &transcript(&place, cases));
+}
+
+#[test]
+fn refuses_settings_out_of_range_before_looking_for_the_model() {
+    let place = Place::new();
+    let settings: &[&[&str]] = &[
+        &["--width", "500"],
+        &["--width", "0"],
+        &["--height", "5000"],
+        &["--height", "wide"],
+        &["--steps", "0"],
+        &["--steps", "1001"],
+        &["--steps", "-1"],
+        &["--guidance", "NaN"],
+        &["--guidance", "-1"],
+        &["--guidance-rescale", "2"],
+        &["--eta", "-0.5"],
+        &["--batch", "0"],
+        &["--batch", "65"],
+        &["--clip-skip", "0"],
+        &["--seed", "-1"],
+        &["--sampler", "eulr"],
+        &["--schedule", "karas"],
+        &["--dtype", "f64"],
+        &["--engine", "gpu"],
+        &["--threads", "0"],
+    ];
+    let cases: Vec<Vec<&str>> = settings
+        .iter()
+        .map(|setting| [&["generate", "a cat", "--model", "nowhere"], *setting].concat())
+        .collect();
+    let cases: Vec<&[&str]> = cases.iter().map(Vec::as_slice).collect();
+    let text = transcript(&place, &cases);
+    assert!(
+        !text.contains("nowhere:"),
+        "the model was looked for: {text}"
+    );
+    assert_eq!(text.matches("[exit 2]").count(), cases.len(), "{text}");
+    assert_expected("settings", &text);
+}
+
+#[test]
+fn refuses_wrong_arguments() {
+    let cases: &[&[&str]] = &[
+        &["generate"],
+        &["generate", "a cat"],
+        &["generate", "a cat", "--model", "m", "--stepz", "3"],
+        &["paint", "a cat"],
+        &["completions", "tcsh"],
+        &["generate", "a cat", "--model", "m", "--device", "tpu"],
+    ];
+    assert_expected("arguments", &transcript(&Place::new(), cases));
+}
+
+#[test]
+fn refuses_outputs_that_cannot_be_written_before_looking_for_the_model() {
+    let place = Place::new();
+    std::fs::write(place.path("a-file"), "").unwrap();
+    std::fs::create_dir(place.path("taken-1.png")).unwrap();
+    let outputs: &[&[&str]] = &[
+        &["--out", "x.jpg"],
+        &["--out", "x"],
+        &["--out", "-"],
+        &["--out", "nowhere/x.png"],
+        &["--out", "a-file/x.png"],
+        &["--out", "taken.png", "--batch", "2"],
+    ];
+    let cases: Vec<Vec<&str>> = outputs
+        .iter()
+        .map(|output| [&["generate", "a cat", "--model", "no-model"], *output].concat())
+        .collect();
+    let cases: Vec<&[&str]> = cases.iter().map(Vec::as_slice).collect();
+    let text = transcript(&place, &cases);
+    assert!(
+        !text.contains("no-model\""),
+        "the model was looked for: {text}"
+    );
+    assert_expected("outputs", &text);
+    assert_eq!(place.files(), ["a-file", "taken-1.png"]);
+}
+
+#[test]
+fn refuses_what_is_no_model() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("empty")).unwrap();
+    std::fs::write(place.path("notes.txt"), "to do").unwrap();
+    std::fs::write(place.path("short.safetensors"), [8, 0, 0]).unwrap();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (
+            &["generate", "a cat", "--model", "nowhere"],
+            7,
+            "\"nowhere\"",
+        ),
+        (
+            &["generate", "a cat", "--model", "empty"],
+            7,
+            "model_index.json",
+        ),
+        (
+            &["generate", "a cat", "--model", "owner/name"],
+            6,
+            "owner/name",
+        ),
+        (
+            &["generate", "a cat", "--model", "notes.txt"],
+            3,
+            "notes.txt",
+        ),
+        (
+            &["generate", "a cat", "--model", "short.safetensors"],
+            3,
+            "short.safetensors",
+        ),
+        (&["inspect", "nowhere.png"], 7, "nowhere.png"),
+        (&["inspect", "empty"], 7, "model_index.json"),
+    ];
+    for (arguments, code, fact) in cases {
+        let stderr = place.run(*arguments).fails_with(*code);
+        assert!(
+            stderr.contains(fact) && stderr.contains("\nhint: "),
+            "{arguments:?}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn refuses_a_device_that_is_not_compiled_in() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let place = Place::new();
+    std::fs::create_dir(place.path("empty")).unwrap();
+    let stderr = place
+        .run(["generate", "a cat", "--model", "empty", "--device", "cuda"])
+        .fails_with(5);
+    assert!(
+        stderr.contains("cuda") && stderr.contains("hint: "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_environment_stands_in_for_flags_and_flags_win() {
+    let place = Place::new();
+    let arguments = ["generate", "a cat", "--model", "nowhere"];
+    let mut command = place.command(arguments);
+    let stderr = Run::of(command.env("TINTYPE_WIDTH", "500").output().unwrap()).fails_with(2);
+    assert!(stderr.contains("width is 500"), "{stderr}");
+    let mut command = place.command(arguments);
+    command.env("TINTYPE_WIDTH", "500").args(["--width", "512"]);
+    Run::of(command.output().unwrap()).fails_with(7);
+}
+
+#[test]
+fn the_log_goes_to_stderr_and_a_wrong_level_is_refused() {
+    let place = Place::new();
+    let mut command = place.command(["samplers"]);
+    let stderr =
+        Run::of(command.env("TINTYPE_LOG", "tintype=loud").output().unwrap()).fails_with(2);
+    assert!(
+        stderr.contains("TINTYPE_LOG") && stderr.contains("hint: use a level"),
+        "{stderr}"
+    );
+    let mut command = place.command(["samplers"]);
+    let run = Run::of(command.env("TINTYPE_LOG", "trace").output().unwrap());
+    assert_eq!(run.ok(), place.run(["samplers"]).ok());
+}
+
+#[test]
+fn completions_know_commands_flags_and_samplers() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = place.run(["completions", shell]).ok();
+        for word in ["generate", "guidance-rescale", "euler"] {
+            assert!(
+                script.contains(word) || (shell == "elvish" || shell == "powershell"),
+                "{shell} lacks {word}"
+            );
+        }
+        assert!(script.contains("generate"), "{shell}");
+    }
+}
+
+#[test]
+fn samplers_are_listed_for_people_and_programs() {
+    let place = Place::new();
+    assert_expected("samplers", &place.run(["samplers"]).ok());
+    let document: serde_json::Value =
+        serde_json::from_str(&place.run(["samplers", "--json"]).ok()).unwrap();
+    let names: Vec<&str> = document["samplers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert!(
+        names.contains(&"ddim") && names.contains(&"euler"),
+        "{names:?}"
+    );
+    for row in document["schedules"].as_array().unwrap() {
+        assert!(!row["description"].as_str().unwrap().is_empty(), "{row}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let place = Place::new();
+    let mut child = place
+        .command(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+}
