@@ -154,9 +154,10 @@ fn faults(component: &ComponentReport) -> String {
             .map(|obstacle| format!("{name}: {obstacle}")),
     );
     paragraphs
-        .iter()
-        .map(|paragraph| format!("\n{paragraph}\n"))
-        .collect()
+        .into_iter()
+        .fold(String::new(), |text, paragraph| {
+            text + "\n" + &paragraph + "\n"
+        })
 }
 
 /// Digits in groups of three.

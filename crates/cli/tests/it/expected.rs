@@ -19,13 +19,12 @@ pub(crate) fn assert_expected(name: &str, found: &str) {
             path.display()
         )
     });
-    if expected != found {
-        panic!(
-            "{} differs {}\nall of it:\n{found}",
-            path.display(),
-            first_difference(&expected, found)
-        );
-    }
+    assert!(
+        expected == found,
+        "{} differs {}\nall of it:\n{found}",
+        path.display(),
+        first_difference(&expected, found)
+    );
 }
 
 fn first_difference(expected: &str, found: &str) -> String {

@@ -1,5 +1,9 @@
 //! The built `tintype` binary, run as a user runs it.
 
+// `cfg(test)` tells clippy that helpers are tests too.
+#[cfg(test)]
 mod expected;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod usage;
