@@ -32,7 +32,7 @@ impl AttentionNames {
     };
 }
 
-/// Sizes and choices of an [`Attention`].
+/// Sizes and choices of an [`Attention`](super::Attention).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionSpec {
     /// Channels of the input.

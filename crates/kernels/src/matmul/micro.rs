@@ -3,7 +3,7 @@
 //! The left-hand rows are not packed: the kernel broadcasts from row pointers, which costs no more loads than a packed
 //! block and lets a convolution hand in one pointer a pixel and tap instead of an im2col buffer.
 
-use crate::simd::Simd;
+use crate::simd::{MAX_LANES, Simd};
 
 /// What a call does with the old contents of the output.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -177,6 +177,9 @@ unsafe fn step<S: Simd, const MR: usize, const NV: usize>(
 
 /// Writes the sums.
 ///
+/// The loops that touch `acc` have constant bounds and short bodies, so that they unroll and the sums never leave the
+/// registers before; ragged strips go through a copy for that reason.
+///
 /// # Safety
 /// `strip.c` has MR rows of `columns` writable values.
 #[inline(always)]
@@ -185,33 +188,68 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     acc: &[[S::V; NV]; MR],
     strip: Strip,
 ) {
-    let mut i = 0;
-    while i < MR {
-        let mut j = 0;
-        while j < NV {
-            let start = j * S::LANES;
-            let count = strip.columns.saturating_sub(start).min(S::LANES);
-            // SAFETY: row i, columns start.. of which `count` are the output's.
-            unsafe {
-                let c = strip.c.add(i * strip.c_step).wrapping_add(start);
-                if count == S::LANES {
-                    let v = if strip.store == Store::Add {
-                        s.add(s.load(c), acc[i][j])
-                    } else {
-                        acc[i][j]
-                    };
-                    s.store(c, v);
-                } else {
-                    let old = if strip.store == Store::Add {
-                        s.load_partial(c, count, 0.0)
-                    } else {
-                        s.splat(0.0)
-                    };
-                    s.store_partial(c, s.add(old, acc[i][j]), count);
-                }
+    let full = strip.columns >= NV * S::LANES;
+    if full && strip.store == Store::Set {
+        let mut i = 0;
+        while i < MR {
+            let mut j = 0;
+            while j < NV {
+                // SAFETY: row i holds NV whole vectors.
+                unsafe { s.store(strip.c.add(i * strip.c_step + j * S::LANES), acc[i][j]) };
+                j += 1;
             }
-            j += 1;
+            i += 1;
         }
-        i += 1;
+    } else if full {
+        let mut i = 0;
+        while i < MR {
+            let mut j = 0;
+            while j < NV {
+                // SAFETY: row i holds NV whole vectors.
+                unsafe {
+                    let c = strip.c.add(i * strip.c_step + j * S::LANES);
+                    s.store(c, s.add(s.load(c), acc[i][j]));
+                }
+                j += 1;
+            }
+            i += 1;
+        }
+    } else {
+        let mut copy = [[[0.0f32; MAX_LANES]; NV]; MR];
+        let mut i = 0;
+        while i < MR {
+            let mut j = 0;
+            while j < NV {
+                // SAFETY: the copy's innermost array holds any vector.
+                unsafe { s.store(copy[i][j].as_mut_ptr(), acc[i][j]) };
+                j += 1;
+            }
+            i += 1;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { finish_ragged::<MR, NV>(S::LANES, &copy, strip) };
+    }
+}
+
+/// Writes the first `strip.columns` sums of each row, one by one.
+///
+/// # Safety
+/// `strip.c` has MR rows of `columns` writable values.
+unsafe fn finish_ragged<const MR: usize, const NV: usize>(
+    lanes: usize,
+    sums: &[[[f32; MAX_LANES]; NV]; MR],
+    strip: Strip,
+) {
+    for (i, row) in sums.iter().enumerate() {
+        for column in 0..strip.columns.min(NV * lanes) {
+            // SAFETY: row i, a column below `columns`.
+            let c = unsafe { &mut *strip.c.add(i * strip.c_step + column) };
+            let sum = row[column / lanes][column % lanes];
+            *c = if strip.store == Store::Add {
+                *c + sum
+            } else {
+                sum
+            };
+        }
     }
 }

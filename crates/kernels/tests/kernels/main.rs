@@ -1,5 +1,7 @@
 //! Every kernel against naive f64 loops, on every instruction set of this machine, at sizes around the block sizes.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
 mod attention;
 mod layout;
 mod matmul;
