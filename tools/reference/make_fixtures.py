@@ -16,10 +16,14 @@ import torch
 import transformers
 
 import families
+import ldm
 import models
 import runs
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "tests" / "fixtures"
+
+# Families that are shipped as single files under the original names.
+SINGLE_FILES = ("sd15", "sd21", "sdxl", "inpaint", "refiner")
 
 
 def versions() -> dict[str, str]:
@@ -36,16 +40,21 @@ def versions() -> dict[str, str]:
 def write_manifest(family: str, folder: pathlib.Path) -> None:
     """One line a tensor; a component that is another family's own is only named."""
     like = families.FAMILIES[family]["like"]
-    blocks = []
+    blocks, manifests = [], {}
     for component, config in families.configs(family, full=False).items():
+        with torch.device("meta"):
+            manifests[component] = rows = models.manifest(component, models.build(component, config))
         if component in like:
             blocks.append(f'"{component}": "{like[component]}"')
             continue
-        with torch.device("meta"):
-            rows = models.manifest(component, models.build(component, config))
         lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
         blocks.append(f'"{component}": [\n{lines}\n]')
     (folder / "manifest.json").write_text("{\n" + ",\n".join(blocks) + "\n}\n")
+    if family in SINGLE_FILES:
+        rows = {c: ",\n".join(map(json.dumps, table)) for c, table in ldm.prefixes(family, full=False).items()}
+        tables = ",\n".join(f'"{c}": [\n{lines}\n]' for c, lines in rows.items())
+        extras = ",\n".join(map(json.dumps, ldm.extras(family, manifests)))
+        (folder / "ldm_names.json").write_text(f'{{"prefixes": {{\n{tables}\n}},\n"extras": [\n{extras}\n]}}\n')
 
 
 def make(family: str, work: pathlib.Path) -> None:

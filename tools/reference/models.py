@@ -78,7 +78,7 @@ def pipeline(family: str, parts: dict):
 def write_json(path: pathlib.Path, content) -> None:
     """Writes JSON as the published files look."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_configs(family: str, folder: pathlib.Path, full: bool) -> None:

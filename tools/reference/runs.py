@@ -1,6 +1,7 @@
 """What is recorded of a family: text, one UNet forward, the VAE both ways, whole pipeline runs."""
 
 import inspect
+import math
 
 import diffusers
 import numpy as np
@@ -197,7 +198,7 @@ def run_case(family: str, pipe, case: dict) -> tuple[dict, dict]:
     if notes["clip_skip"] is not None and family != "sdxl":
         arguments |= skipped_text(pipe, arguments)
     image = pipe(**{k: v for k, v in arguments.items() if k in accepted}).images
-    notes["scheduler"] = {k: v for k, v in pipe.scheduler.config.items() if k != "_use_default_values"}
+    notes["scheduler"] = {k: v for k, v in pipe.scheduler.config.items() if k != "_use_default_values" and v != -math.inf}
     notes["scheduler"]["_class_name"] = type(pipe.scheduler).__name__
     notes["timesteps"] = [float(t) for t in pipe.scheduler.timesteps]
     if getattr(pipe.scheduler, "sigmas", None) is not None:
@@ -238,7 +239,8 @@ def record(family: str, parts: dict) -> tuple[dict, dict]:
         del tensors["unet.in.context"]
     if "vae" not in families.FAMILIES[family]["like"]:
         tensors |= record_vae(parts["vae"])
-    notes = {"tokens": tokens, "cases": {}}
+    owner = families.FAMILIES[family]["like"].get("text_encoder_2" if "text_encoder_2" in parts else "text_encoder", family)
+    notes = {"text_like": owner, "tokens": tokens, "cases": {}}
     usual = families.FAMILIES[family]["run"]
     if usual is None or parts["unet"].config.in_channels != 4:
         return tensors, notes
