@@ -1,6 +1,6 @@
 //! A checkpoint in memory: opened, checked against its configuration, placed on an engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::clip::{ClipTextEncoder, TextLayer};
@@ -12,7 +12,7 @@ use crate::events::{CancelToken, Event, Observer, Silent};
 use crate::models::{self, UNet2DCondition, UNetConfig};
 use crate::nn::{DType, Device, Engine, EngineKind};
 use crate::tokenizer::ClipTokenizer;
-use crate::weights::{Checkpoint, Component, ModelSource, OpenOptions};
+use crate::weights::{Checkpoint, Component, Family, ModelSource, OpenOptions};
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +27,8 @@ pub struct LoadOptions {
     pub vae: Option<PathBuf>,
     /// Which variant of a folder's weights to take ("fp16").
     pub variant: Option<String>,
+    /// A folder whose configurations describe a single file of no published shape.
+    pub config: Option<PathBuf>,
 }
 
 impl LoadOptions {
@@ -34,6 +36,7 @@ impl LoadOptions {
         OpenOptions {
             vae: self.vae.clone(),
             variant: self.variant.clone(),
+            config: self.config.clone(),
         }
     }
 }
@@ -161,19 +164,35 @@ pub(super) fn text_to_image_obstacle(checkpoint: &Checkpoint) -> Option<String> 
 
 /// The text towers in the order their hidden states are joined, each with its tokenizer.
 fn towers(checkpoint: &Checkpoint) -> Result<Vec<(&Component, ClipTokenizer)>> {
-    let tokenizers = [&checkpoint.tokenizer, &checkpoint.tokenizer_2];
-    [&checkpoint.text_encoder, &checkpoint.text_encoder_2]
-        .into_iter()
-        .zip(tokenizers)
-        .filter_map(|(tower, folder)| tower.as_ref().map(|tower| (tower, folder)))
-        .map(|(tower, folder)| {
-            let tokenizer = match folder {
-                Some(folder) => ClipTokenizer::from_folder(folder)?,
-                None => ClipTokenizer::embedded(),
-            };
-            Ok((tower, tokenizer))
-        })
-        .collect()
+    let parts = [
+        (&checkpoint.text_encoder, &checkpoint.tokenizer, "tokenizer"),
+        (
+            &checkpoint.text_encoder_2,
+            &checkpoint.tokenizer_2,
+            "tokenizer_2",
+        ),
+    ];
+    let mut towers = Vec::new();
+    for (tower, folder, name) in parts {
+        if let Some(tower) = tower {
+            towers.push((
+                tower,
+                tokenizer(&checkpoint.family, folder.as_deref(), name)?,
+            ));
+        }
+    }
+    Ok(towers)
+}
+
+/// The checkpoint's own tokenizer, or CLIP's padded as the family's published one.
+fn tokenizer(family: &Family, folder: Option<&Path>, name: &str) -> Result<ClipTokenizer> {
+    if let Some(folder) = folder {
+        return ClipTokenizer::from_folder(folder);
+    }
+    match family.pad_token(name)? {
+        Some(token) => ClipTokenizer::embedded().with_pad(&token),
+        None => Ok(ClipTokenizer::embedded()),
+    }
 }
 
 /// Tells an observer of tensors, until it is cancelled.
@@ -196,7 +215,7 @@ impl Placed<'_> {
     }
 }
 
-fn file_name(path: &std::path::Path) -> Option<String> {
+fn file_name(path: &Path) -> Option<String> {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
 }

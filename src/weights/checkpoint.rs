@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::folder::{self, Parts};
-use super::{Component, Family};
+use super::{Component, Family, single_file, vae_file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Observer;
 
@@ -99,6 +99,9 @@ pub struct OpenOptions {
     /// Which of several precisions to take from a folder or the hub ("fp16"); `None` takes the plain files,
     /// or the only variant there is.
     pub variant: Option<String>,
+    /// A folder in diffusers' form whose configurations (`model_index.json` and each `config.json`; weights
+    /// are not needed) describe a single file, for models of no published shape. A folder has its own.
+    pub config: Option<PathBuf>,
 }
 
 /// An opened checkpoint: configurations read, tensors mapped, nothing copied yet.
@@ -142,23 +145,49 @@ impl Checkpoint {
     ) -> Result<Self> {
         match source {
             ModelSource::Folder(path) => {
+                if let Some(config) = &options.config {
+                    return Err(Error::invalid(format!(
+                        "the configurations in {} were given for {source}, expected a single file; a folder has its own",
+                        config.display()
+                    )));
+                }
                 let parts = folder::open(path, options, observer)?;
-                Self::assemble(source, parts, title_of_folder(path))
+                Self::assemble(source, parts, options, title_of_folder(path))
             }
-            ModelSource::File(path) => Err(Error::unsupported(format!(
-                "{}: single files are not read yet",
-                path.display()
-            ))),
+            ModelSource::File(path) => {
+                let parts = single_file::open(path, options, observer)?;
+                let title = path.file_stem().unwrap_or_default().to_string_lossy();
+                Self::assemble(source, parts, options, title.into_owned())
+            }
             ModelSource::Hub { .. } => Err(Error::unsupported(format!(
                 "{source}: the hub is not reached yet"
             ))),
         }
     }
 
-    fn assemble(source: &ModelSource, parts: Parts, title: String) -> Result<Self> {
-        let vae = parts
-            .vae
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "component vae is missing"))?;
+    fn assemble(
+        source: &ModelSource,
+        parts: Parts,
+        options: &OpenOptions,
+        title: String,
+    ) -> Result<Self> {
+        let vae = match (&options.vae, parts.vae) {
+            (Some(path), _) => {
+                let config = match parts.vae_config {
+                    Some(config) => config,
+                    None => parts.family.published_config("vae")?,
+                };
+                vae_file::open(path, &config)?
+            }
+            (None, Some(vae)) => vae,
+            (None, None) => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("{source}: component vae is missing"),
+                )
+                .with_hint("name a VAE of the same family to go with it (--vae)"));
+            }
+        };
         Ok(Self {
             source: source.clone(),
             family: parts.family,

@@ -5,13 +5,18 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::safetensors::SafetensorsFile;
 use super::view::{MappedSource, ShardedSource};
-use super::{Component, TensorSource, json};
+use super::{Component, TensorSource, json, tensor_file};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Base names of weight files, diffusers' then transformers'.
-const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+/// Base names and extensions of weight files, in order of preference: safetensors before pickles, and of
+/// each diffusers' name, then transformers'.
+const FORMS: [(&str, &str); 4] = [
+    ("diffusion_pytorch_model", "safetensors"),
+    ("model", "safetensors"),
+    ("diffusion_pytorch_model", "bin"),
+    ("pytorch_model", "bin"),
+];
 
 /// Opens the component in `folder`, which is called `name` in the model's index.
 ///
@@ -32,7 +37,7 @@ pub(crate) fn open(folder: &Path, name: &str, variant: Option<&str>) -> Result<C
 }
 
 /// Reads `config.json` of a component.
-fn read_config(folder: &Path, name: &str) -> Result<Value> {
+pub(crate) fn read_config(folder: &Path, name: &str) -> Result<Value> {
     if !folder.is_dir() {
         return Err(Error::new(
             ErrorKind::NotFound,
@@ -62,9 +67,9 @@ fn read_config(folder: &Path, name: &str) -> Result<Value> {
 /// A way in which weights lie in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// One safetensors file.
+    /// One file.
     Single(String),
-    /// An index that names several safetensors files.
+    /// An index that names several files.
     Sharded(String),
 }
 
@@ -103,10 +108,10 @@ pub(crate) fn choose(files: &[String], variant: Option<&str>) -> Result<Layout> 
         None => "diffusion_pytorch_model.safetensors or model.safetensors".to_owned(),
     };
     let hint = match (&wanted, &variants[..]) {
-        (_, []) => "the model's folder is incomplete; fetch it anew".to_owned(),
         (Some(_), _) if find(files, None).is_some() => {
             "leave the variant out to use the plain files".to_owned()
         }
+        (_, []) => "the model's folder is incomplete; fetch it anew".to_owned(),
         (_, found) => format!("ask for one of the variants {}", found.join(", ")),
     };
     Err(Error::new(
@@ -120,31 +125,32 @@ pub(crate) fn choose(files: &[String], variant: Option<&str>) -> Result<Layout> 
 fn find(files: &[String], variant: Option<&str>) -> Option<Layout> {
     let has = |name: &String| files.contains(name);
     let infix = variant.map_or_else(String::new, |variant| format!(".{variant}"));
-    STEMS.iter().find_map(|stem| {
-        // Both spellings of a sharded variant's index occur: diffusers has moved the infix.
-        let indices = [
-            format!("{stem}.safetensors.index{infix}.json"),
-            format!("{stem}{infix}.safetensors.index.json"),
-        ];
-        let single = format!("{stem}{infix}.safetensors");
+    FORMS.iter().find_map(|(stem, extension)| {
+        let single = format!("{stem}{infix}.{extension}");
         if has(&single) {
             return Some(Layout::Single(single));
         }
+        // Both spellings of a sharded variant's index occur: diffusers has moved the infix.
+        let indices = [
+            format!("{stem}.{extension}.index{infix}.json"),
+            format!("{stem}{infix}.{extension}.index.json"),
+        ];
         indices.into_iter().find(has).map(Layout::Sharded)
     })
 }
 
-/// The variants whose safetensors weights are among `files`.
+/// The variants whose weights are among `files`.
 fn variants(files: &[String]) -> Vec<String> {
     let mut found: Vec<String> = files
         .iter()
         .filter_map(|file| {
-            let middle = STEMS.iter().find_map(|stem| {
+            let middle = FORMS.iter().find_map(|(stem, extension)| {
                 let rest = file.strip_prefix(stem)?;
-                rest.strip_suffix(".safetensors")
-                    .or_else(|| rest.strip_suffix(".safetensors.index.json"))
+                let dotted = format!(".{extension}");
+                rest.strip_suffix(&dotted)
+                    .or_else(|| rest.strip_suffix(&format!("{dotted}.index.json")))
                     .or_else(|| {
-                        rest.strip_prefix(".safetensors.index")?
+                        rest.strip_prefix(&format!("{dotted}.index"))?
                             .strip_suffix(".json")
                     })
             })?;
@@ -172,7 +178,7 @@ fn open_weights(
     })?;
     let path = folder.join(layout.entry());
     let tensors: Arc<dyn TensorSource> = match layout {
-        Layout::Single(_) => Arc::new(SafetensorsFile::open(&path)?),
+        Layout::Single(_) => tensor_file::open(&path)?.tensors,
         Layout::Sharded(_) => Arc::new(open_shards(folder, &path)?),
     };
     Ok((path, tensors))
@@ -242,7 +248,7 @@ fn open_shards(folder: &Path, index_path: &Path) -> Result<ShardedSource> {
     }
     let mut shards: Vec<Arc<dyn TensorSource>> = Vec::new();
     for shard in &names {
-        shards.push(Arc::new(SafetensorsFile::open(&folder.join(shard))?));
+        shards.push(tensor_file::open(&folder.join(shard))?.tensors);
     }
     Ok(ShardedSource::new(shards))
 }

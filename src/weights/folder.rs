@@ -16,7 +16,10 @@ pub(crate) struct Parts {
     pub(crate) text_encoder: Option<Component>,
     pub(crate) text_encoder_2: Option<Component>,
     pub(crate) unet: Component,
+    /// The model's own VAE; `None` when it has none or another is to be used.
     pub(crate) vae: Option<Component>,
+    /// The configuration of the model's own VAE, for one that brings none.
+    pub(crate) vae_config: Option<Value>,
     pub(crate) scheduler: Value,
     pub(crate) tokenizer: Option<PathBuf>,
     pub(crate) tokenizer_2: Option<PathBuf>,
@@ -133,7 +136,7 @@ pub(crate) fn open(
     let present = weighted_components(&index).map_err(|error| error.context(context()))?;
     warn_of_others(&index, observer);
     let variant = options.variant.as_deref();
-    let mut optional = |name: &str| -> Result<Option<Component>> {
+    let optional = |name: &str| -> Result<Option<Component>> {
         present
             .contains(&name)
             .then(|| component::open(&folder.join(name), name, variant))
@@ -146,6 +149,13 @@ pub(crate) fn open(
         Some(_) => None,
         None => optional("vae")?,
     };
+    let vae_config = match &vae {
+        Some(vae) => Some(vae.config.clone()),
+        None if present.contains(&"vae") => {
+            Some(component::read_config(&folder.join("vae"), "vae")?)
+        }
+        None => None,
+    };
     let scheduler = read_scheduler(folder)?;
     let family = traits(&index, &unet.config, &scheduler)
         .family()
@@ -156,6 +166,7 @@ pub(crate) fn open(
         text_encoder_2,
         unet,
         vae,
+        vae_config,
         scheduler,
         tokenizer: tokenizer(folder, "tokenizer"),
         tokenizer_2: tokenizer(folder, "tokenizer_2"),
@@ -164,7 +175,7 @@ pub(crate) fn open(
 }
 
 /// Reads `model_index.json`, or says what the folder is instead of a model's.
-fn read_index(folder: &Path) -> Result<Value> {
+pub(crate) fn read_index(folder: &Path) -> Result<Value> {
     let path = folder.join(INDEX);
     if path.exists() {
         return json::read_object(&path);
@@ -210,7 +221,7 @@ fn read_index(folder: &Path) -> Result<Value> {
 }
 
 /// Reads the scheduler's configuration.
-fn read_scheduler(folder: &Path) -> Result<Value> {
+pub(crate) fn read_scheduler(folder: &Path) -> Result<Value> {
     let path = folder.join("scheduler").join("scheduler_config.json");
     json::read_object(&path).map_err(|error| {
         if error.kind() == ErrorKind::NotFound {
@@ -241,17 +252,17 @@ fn warn_of_others(index: &Value, observer: &mut dyn Observer) {
     }
 }
 
-/// The folder's own tokenizer, if it has the files of one.
-fn tokenizer(folder: &Path, name: &str) -> Option<PathBuf> {
+/// The folder's own tokenizer, if it has the files of one; the configuration alone means CLIP's vocabulary.
+pub(crate) fn tokenizer(folder: &Path, name: &str) -> Option<PathBuf> {
     let path = folder.join(name);
-    ["vocab.json", "tokenizer.json"]
+    ["vocab.json", "tokenizer.json", "tokenizer_config.json"]
         .iter()
         .any(|file| path.join(file).is_file())
         .then_some(path)
 }
 
 /// What kind of model the configurations describe.
-fn traits(index: &Value, unet: &Value, scheduler: &Value) -> Traits {
+pub(crate) fn traits(index: &Value, unet: &Value, scheduler: &Value) -> Traits {
     let added = unet.get("addition_embed_type").and_then(Value::as_str) == Some("text_time");
     let both =
         class_of(index, "text_encoder").is_some() && class_of(index, "text_encoder_2").is_some();

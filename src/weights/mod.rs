@@ -9,9 +9,16 @@ mod checkpoint;
 mod component;
 mod folder;
 mod json;
+mod ldm;
 mod mmap;
+mod pickle;
+mod prediction;
 mod safetensors;
+mod seen;
+mod single_file;
 mod spec;
+mod tensor_file;
+mod vae_file;
 mod view;
 
 use std::borrow::Cow;

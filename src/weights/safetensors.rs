@@ -338,10 +338,15 @@ enum StringOrOther {
     Other(IgnoredAny),
 }
 
-/// Whether the name says that the file is of this format.
-pub(crate) fn is_safetensors(path: &Path) -> bool {
+/// Whether the file's name says that it is of this format.
+pub(crate) fn has_extension(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
+}
+
+/// Whether a file that begins with `bytes` can be of this format.
+pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+    bytes.get(LENGTH_BYTES) == Some(&b'{')
 }
 
 #[cfg(test)]

@@ -197,6 +197,30 @@ impl Family {
     pub fn by_id(id: &str) -> Option<Self> {
         FAMILIES.iter().find(|family| family.id == id).copied()
     }
+
+    /// What the texts of `tokenizer` ("tokenizer", "tokenizer_2") are padded with, for checkpoints that bring no
+    /// tokenizer of their own: CLIP-L was trained with the end token, OpenCLIP's towers with zeros ("!").
+    pub(crate) fn pad_token(&self, tokenizer: &str) -> Result<Option<String>> {
+        let configs = self.published.configs()?;
+        let token = configs
+            .get(tokenizer)
+            .and_then(|tokenizer| tokenizer.get("pad_token"));
+        Ok(token.and_then(Value::as_str).map(str::to_owned))
+    }
+
+    /// The published configuration of a component.
+    ///
+    /// # Errors
+    /// When the family has no such component.
+    pub(crate) fn published_config(self, component: &str) -> Result<Value> {
+        match self.published.configs()?.get_mut(component) {
+            Some(config) => Ok(config.take()),
+            None => Err(Error::new(
+                ErrorKind::Internal,
+                format!("{} has no {component}", self.name),
+            )),
+        }
+    }
 }
 
 /// What tells the families apart, read from configurations or from tensor shapes.

@@ -267,6 +267,53 @@ pub(crate) mod testing {
         }
     }
 
+    /// Names and shapes without bytes, for models of full size.
+    #[derive(Default)]
+    pub(crate) struct ShapeSource {
+        shapes: BTreeMap<String, Vec<usize>>,
+    }
+
+    impl ShapeSource {
+        /// Adds a tensor.
+        pub(crate) fn put(&mut self, name: &str, shape: &[usize]) {
+            self.shapes.insert(name.to_owned(), shape.to_vec());
+        }
+
+        /// Takes a tensor out.
+        pub(crate) fn remove(&mut self, name: &str) {
+            assert!(self.shapes.remove(name).is_some(), "{name}");
+        }
+    }
+
+    impl TensorSource for ShapeSource {
+        fn names(&self) -> Vec<String> {
+            self.shapes.keys().cloned().collect()
+        }
+
+        fn info(&self, name: &str) -> Option<(StoredDType, Vec<usize>)> {
+            Some((StoredDType::F16, self.shapes.get(name)?.clone()))
+        }
+
+        fn read(&self, name: &str) -> Result<RawTensor<'_>> {
+            Err(no_tensor(name))
+        }
+    }
+
+    /// FNV-1a of the lines "name [shape]", sorted and joined by newlines: what the reference script prints.
+    pub(crate) fn digest(source: &dyn TensorSource) -> u64 {
+        let lines: Vec<_> = source
+            .names()
+            .iter()
+            .map(|name| format!("{name} {:?}", source.info(name).unwrap().1))
+            .collect();
+        lines
+            .join("\n")
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            })
+    }
+
     /// The elements of an f32 tensor.
     pub(crate) fn f32s(tensor: &RawTensor<'_>) -> Vec<f32> {
         assert_eq!(tensor.dtype, StoredDType::F32);

@@ -206,6 +206,7 @@ impl LoadArgs {
                 .map_or(Ok(EngineKind::default()), str::parse)?,
             vae: self.vae.clone(),
             variant: self.variant.clone(),
+            ..LoadOptions::default()
         })
     }
 }

@@ -1,0 +1,91 @@
+//! One file of tensors, in whichever container its first bytes say.
+//!
+//! Extensions lie: safetensors files renamed to `.ckpt` are common. The content decides.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::TensorSource;
+use super::pickle::{self, TorchFile};
+use super::safetensors::{self, SafetensorsFile};
+use crate::error::{Error, Result};
+
+/// An opened file of tensors.
+#[derive(Clone)]
+pub(crate) struct TensorFile {
+    /// Its tensors under its own names.
+    pub(crate) tensors: Arc<dyn TensorSource>,
+    /// Free-form strings (`__metadata__` of safetensors).
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// Training steps, where a PyTorch checkpoint notes them.
+    pub(crate) global_step: Option<i64>,
+}
+
+/// Opens the file at `path`.
+///
+/// # Errors
+/// When it is missing, a directory, damaged, or in no known container.
+pub(crate) fn open(path: &Path) -> Result<TensorFile> {
+    let mut start = Vec::new();
+    File::open(path)
+        .and_then(|file| {
+            // A directory is told apart by the readers below.
+            if file.metadata()?.is_file() {
+                file.take(64).read_to_end(&mut start)?;
+            }
+            Ok(())
+        })
+        .map_err(|error| Error::io(path, error))?;
+    let is_torch = pickle::looks_like(&start)
+        || (!safetensors::looks_like(&start) && !safetensors::has_extension(path));
+    if is_torch {
+        let file = TorchFile::open(path)?;
+        return Ok(TensorFile {
+            global_step: file.global_step(),
+            metadata: BTreeMap::new(),
+            tensors: Arc::new(file),
+        });
+    }
+    let file = SafetensorsFile::open(path)?;
+    Ok(TensorFile {
+        metadata: file.metadata().clone(),
+        global_step: None,
+        tensors: Arc::new(file),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn the_content_decides_not_the_extension() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.ckpt");
+        std::fs::write(&path, [&2_u64.to_le_bytes()[..], b"{}"].concat()).unwrap();
+        assert!(open(&path).unwrap().tensors.names().is_empty());
+        let path = dir.path().join("model.safetensors");
+        std::fs::write(&path, include_bytes!("pickle/testdata/lightning.ckpt")).unwrap();
+        assert_eq!(open(&path).unwrap().global_step, Some(875_000));
+    }
+
+    #[test]
+    fn the_extension_decides_what_is_expected_of_garbage() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, expected) in [("a.safetensors", "safetensors"), ("a.ckpt", "torch.save")] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, b"<!DOCTYPE html>").unwrap();
+            let error = open(&path).map(|_| ()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Malformed);
+            assert!(error.message().contains(expected), "{error}");
+        }
+        let error = open(dir.path()).map(|_| ()).unwrap_err();
+        assert!(error.message().contains("found a directory"), "{error}");
+        let error = open(&dir.path().join("none")).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+}
