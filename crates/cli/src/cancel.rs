@@ -22,9 +22,7 @@ pub(crate) fn on_interrupt() -> anyhow::Result<CancelToken> {
     let watch = move || {
         runtime.block_on(async {
             while tokio::signal::ctrl_c().await.is_ok() {
-                if shared.is_cancelled() {
-                    std::process::exit(code_of(ErrorKind::Cancelled).into());
-                }
+                leave_if_cancelled(&shared);
                 let _ = writeln!(
                     io::stderr(),
                     "stopping after this step; Ctrl-C again ends at once"
@@ -38,4 +36,12 @@ pub(crate) fn on_interrupt() -> anyhow::Result<CancelToken> {
         .spawn(watch)
         .context("cannot watch for Ctrl-C")?;
     Ok(token)
+}
+
+/// Ends the process if `token` is cancelled: for work that cannot be stopped from within and leaves nothing
+/// behind that has to be cleared away.
+pub(crate) fn leave_if_cancelled(token: &CancelToken) {
+    if token.is_cancelled() {
+        std::process::exit(code_of(ErrorKind::Cancelled).into());
+    }
 }

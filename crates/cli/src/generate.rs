@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use tintype::{
-    CancelToken, CandleSDBackend, Error, ErrorKind, Event, ModelSource, Observer, Result, SDModel,
-    SamplingConfig,
+    CancelToken, CandleSDBackend, Error, ErrorKind, Event, LoadOptions, ModelSource, Observer,
+    Result, SDModel, SamplingConfig,
 };
 use tokio::sync::mpsc;
 
@@ -38,10 +38,8 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
 
     let cancel = cancel::on_interrupt()?;
     let progress = Progress::new(talk);
-    let model = SDModel::load_with(&source, &options, &mut progress.clone(), &cancel);
-    progress.clear();
-    let model = model?;
-    let load = start.elapsed();
+    let model = load(&source, &options, &progress, &cancel)?;
+    let loaded = start.elapsed();
     let config = args.picture.over(SamplingConfig {
         prompt: args.prompt.clone(),
         ..model.default_config()
@@ -52,7 +50,7 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let outcome = denoise(model, config.clone(), &progress, &cancel, &mut gallery);
     progress.clear();
     let clock = Clock {
-        load,
+        load: loaded,
         total: start.elapsed(),
     };
     let report = Report::new(
@@ -69,6 +67,25 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
         }
     }
     outcome
+}
+
+fn load(
+    source: &ModelSource,
+    options: &LoadOptions,
+    progress: &Progress,
+    cancel: &CancelToken,
+) -> Result<SDModel> {
+    let mut screen = progress.clone();
+    let mut observer = |event: &Event| {
+        screen.on_event(event);
+        if let Event::Download { .. } = event {
+            // A transfer ends only with its file; what is fetched so far is kept by the cache.
+            cancel::leave_if_cancelled(cancel);
+        }
+    };
+    let model = SDModel::load_with(source, options, &mut observer, cancel);
+    progress.clear();
+    model
 }
 
 fn denoise(
