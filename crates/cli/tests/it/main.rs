@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod expected;
 #[cfg(test)]
+mod generate;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod usage;

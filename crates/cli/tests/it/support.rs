@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
+use tintype_testkit::{Form, TinyModel};
 
 /// A folder to run in, gone when dropped.
 pub(crate) struct Place {
@@ -28,6 +30,29 @@ impl Place {
 
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Writes the tiny model of `family` into the folder `model`.
+    pub(crate) fn write_model(&self, family: &str) {
+        TinyModel::family(family).write_folder(&self.path("model"), &Form::default());
+    }
+
+    /// Sets `key` in the JSON file `name`.
+    pub(crate) fn edit_json(&self, name: &str, key: &str, value: impl Into<Value>) {
+        let mut document: Value = serde_json::from_slice(&self.read(name)).unwrap();
+        document[key] = value.into();
+        std::fs::write(self.path(name), document.to_string()).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    /// The files in the folder, folders left out, sorted.
+    pub(crate) fn pictures(&self) -> Vec<String> {
+        let mut names = self.files();
+        names.retain(|name| self.path(name).is_file());
+        names
     }
 
     /// The names of the files in the folder, sorted.

@@ -1,0 +1,346 @@
+//! `tintype generate` from the command to the file, on tiny models.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Place, Run};
+
+/// A small request with seed 42.
+const REQUEST: [&str; 12] = [
+    "generate",
+    "a photo of a cat",
+    "--model",
+    "model",
+    "--width",
+    "64",
+    "--height",
+    "64",
+    "--steps",
+    "3",
+    "--seed",
+    "42",
+];
+
+fn place_with(family: &str) -> Place {
+    let place = Place::new();
+    place.write_model(family);
+    place
+}
+
+fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&REQUEST, more].concat()
+}
+
+/// Width and height as a PNG's header has them.
+#[track_caller]
+fn size_of_png(bytes: &[u8]) -> (u32, u32) {
+    assert_eq!(bytes[..8], *b"\x89PNG\r\n\x1a\n");
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
+}
+
+#[test]
+fn a_prompt_becomes_a_picture_that_says_how_it_was_made() {
+    let place = place_with("sd15");
+    let run = place.run(with(&[
+        "--negative",
+        "a dog, blurry",
+        "--sampler",
+        "euler",
+        "--guidance",
+        "5",
+    ]));
+    assert_eq!(run.stderr, "");
+    assert_eq!(run.ok(), "tintype-42.png\n");
+    assert_eq!(place.pictures(), ["tintype-42.png"]);
+    assert_eq!(size_of_png(&place.read("tintype-42.png")), (64, 64));
+
+    let text = place.run(["inspect", "tintype-42.png"]).ok();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "a photo of a cat");
+    assert_eq!(lines[1], "Negative prompt: a dog, blurry");
+    for setting in [
+        "Steps: 3,",
+        "Sampler: Euler,",
+        "CFG scale: 5,",
+        "Seed: 42,",
+        "Size: 64x64,",
+    ] {
+        assert!(
+            lines[2].contains(setting),
+            "{setting} is not in {}",
+            lines[2]
+        );
+    }
+    let document: Value =
+        serde_json::from_str(&place.run(["inspect", "tintype-42.png", "--json"]).ok()).unwrap();
+    assert_eq!(document["parameters"], text.trim_end());
+    assert_eq!(document["negative_prompt"], "a dog, blurry");
+    assert_eq!(document["settings"]["Seed"], "42");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
+    let place = place_with("sd15");
+    for (threads, name) in [
+        ("1", "tintype-42.png"),
+        ("2", "tintype-42-2.png"),
+        ("3", "tintype-42-3.png"),
+    ] {
+        assert_eq!(
+            place.run(with(&["--threads", threads])).ok().trim_end(),
+            name
+        );
+    }
+    let first = place.read("tintype-42.png");
+    assert!(place.read("tintype-42-2.png") == first && place.read("tintype-42-3.png") == first);
+}
+
+#[test]
+fn a_batch_counts_seeds_and_names_and_each_picture_stands_for_itself() {
+    let place = place_with("sd15");
+    let stdout = place.run(with(&["--batch", "2", "--out", "cat.png"])).ok();
+    assert_eq!(stdout, "cat-1.png\ncat-2.png\n");
+    let mut single = REQUEST;
+    single[11] = "43";
+    std::fs::write(place.path("alone.png"), "is replaced").unwrap();
+    place
+        .run([&single[..], &["--out", "alone.png"]].concat())
+        .ok();
+    assert!(place.read("alone.png") == place.read("cat-2.png"));
+    assert!(place.read("cat-1.png") != place.read("cat-2.png"));
+}
+
+#[test]
+fn a_program_reads_one_document() {
+    let place = place_with("sd15");
+    let prompt = format!("a cat {}", "and another ".repeat(60).trim());
+    let mut request = with(&["--json", "--batch", "2"]);
+    request[1] = &prompt;
+    let run = place.run(&request);
+    assert!(
+        run.stderr.starts_with("warning: ") && run.stderr.contains("another"),
+        "{}",
+        run.stderr
+    );
+    let document: Value = serde_json::from_str(&run.ok()).unwrap();
+    assert_eq!(document["complete"], true);
+    let images = document["images"].as_array().unwrap();
+    assert_eq!(images.len(), 2);
+    assert_eq!(
+        (&images[1]["path"], &images[1]["seed"]),
+        (&"tintype-43.png".into(), &43.into())
+    );
+    assert_eq!(
+        (&images[1]["width"], &images[1]["height"]),
+        (&64.into(), &64.into())
+    );
+    let parameters = place.run(["inspect", "tintype-43.png"]).ok();
+    assert_eq!(images[1]["parameters"], parameters.trim_end());
+    let settings = &document["settings"];
+    assert_eq!(
+        (&settings["steps"], &settings["seed"]),
+        (&3.into(), &42.into())
+    );
+    assert_eq!(
+        (&settings["device"], &settings["dtype"]),
+        (&"cpu".into(), &"f32".into())
+    );
+    assert!(
+        settings["sampler"].is_string() && settings["guidance_scale"] == 7.5,
+        "{settings}"
+    );
+    let timings = &document["timings"];
+    let time = |part: &str| timings[part].as_f64().unwrap();
+    let parts = time("load") + time("text") + time("denoise") + time("decode");
+    assert!(time("denoise") > 0.0 && parts <= time("total"), "{timings}");
+    assert_eq!(document["warnings"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_not_given_is_the_models_own() {
+    let place = place_with("sd-turbo");
+    // 8 latent pixels of 8 each; the published size would only take longer.
+    place.edit_json("model/unet/config.json", "sample_size", 8);
+    let stdout = place
+        .run(["generate", "a cat", "--model", "model", "--json"])
+        .ok();
+    let settings = &serde_json::from_str::<Value>(&stdout).unwrap()["settings"];
+    assert_eq!(
+        (&settings["steps"], &settings["guidance_scale"]),
+        (&1.into(), &0.0.into())
+    );
+    assert_eq!(
+        (&settings["width"], &settings["height"]),
+        (&64.into(), &64.into())
+    );
+    assert_eq!(settings["sampler"], "Euler");
+    let seed = settings["seed"].as_u64().unwrap();
+    assert_eq!(
+        place.pictures(),
+        [format!("tintype-{seed}.png")],
+        "the drawn seed is reported"
+    );
+}
+
+#[test]
+fn stages_are_told_only_to_who_asks() {
+    let place = place_with("sd15");
+    let stderr = place.run(with(&["--verbose", "--sampler", "ddim"])).stderr;
+    let stages = [
+        "loading unet",
+        "loaded in ",
+        "encoding text",
+        "denoising picture in 3 steps",
+        "decoding picture",
+        "1 picture in ",
+    ];
+    let mut rest = stderr.as_str();
+    for stage in stages {
+        let at = rest
+            .find(stage)
+            .unwrap_or_else(|| panic!("{stage} is not in {stderr}"));
+        rest = &rest[at + stage.len()..];
+    }
+    let prompt = "cat ".repeat(90);
+    let mut request = with(&["--quiet"]);
+    request[1] = &prompt;
+    assert_eq!(place.run(&request).stderr, "");
+}
+
+#[test]
+fn a_model_that_lacks_tensors_is_refused_with_all_their_names() {
+    let place = place_with("sd15");
+    place.edit_json("model/text_encoder/config.json", "num_hidden_layers", 4);
+    let stderr = place.run(with(&[])).fails_with(3);
+    let report = place.run(["inspect", "model", "--json"]).ok();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let parts = report["components"].as_array().unwrap();
+    let text_encoder = parts
+        .iter()
+        .find(|part| part["name"] == "text_encoder")
+        .unwrap();
+    let missing = text_encoder["missing"].as_array().unwrap();
+    assert!(missing.len() > 10, "{report}");
+    let text = place.run(["inspect", "model"]).ok();
+    for name in missing {
+        let name = name.as_str().unwrap();
+        assert!(stderr.contains(name), "the error lacks {name}");
+        assert!(text.contains(name), "the report lacks {name}");
+    }
+    assert!(report["obstacle"].is_string(), "{report}");
+    assert_eq!(place.pictures(), [""; 0]);
+}
+
+#[test]
+fn an_inpainting_model_is_told_apart_and_not_generated_from() {
+    let place = place_with("inpaint");
+    let stderr = place.run(with(&[])).fails_with(4);
+    assert!(
+        stderr.contains("inpainting") && stderr.contains("hint: "),
+        "{stderr}"
+    );
+    let text = place.run(["inspect", "model"]).ok();
+    assert!(
+        text.contains("inpainting") && text.contains("generates   no: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn inspect_says_what_a_model_holds_and_needs() {
+    let place = place_with("sd15");
+    let text = place.run(["inspect", "model"]).ok();
+    let report: Value =
+        serde_json::from_str(&place.run(["inspect", "model", "--json"]).ok()).unwrap();
+    assert_eq!(
+        (&report["family"], &report["obstacle"]),
+        (&"sd1".into(), &Value::Null)
+    );
+    let parameters = report["parameters"].as_u64().unwrap();
+    assert_eq!(report["weight_memory_bytes"], 4 * parameters);
+    for part in report["components"].as_array().unwrap() {
+        assert!(part["parameters"].as_u64().unwrap() > 0, "{part}");
+        assert!(part["missing"].as_array().unwrap().is_empty(), "{part}");
+        assert!(text.contains(part["name"].as_str().unwrap()), "{text}");
+    }
+    assert!(
+        text.contains("Stable Diffusion 1.x (sd1)") && text.contains("generates   yes"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_reader_who_has_gone_loses_no_picture() {
+    let place = place_with("sd15");
+    let mut child = place
+        .command(with(&["--batch", "2"]))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(place.pictures(), ["tintype-42.png", "tintype-43.png"]);
+}
+
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let line = format!("kill -INT {}", child.id());
+    let status = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_soon_and_keeps_what_is_finished() {
+    let place = place_with("sd15");
+    let mut command = place.command(with(&["--batch", "64"]));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut paths = String::new();
+    stdout.read_line(&mut paths).unwrap();
+    interrupt(&child);
+    stdout.read_to_string(&mut paths).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.code, Some(130), "{}", run.stderr);
+    assert!(run.stderr.contains("\nerror: cancelled"), "{}", run.stderr);
+    let paths: Vec<&str> = paths.lines().collect();
+    assert!(!paths.is_empty() && paths.len() < 64, "{paths:?}");
+    assert_eq!(place.pictures(), paths);
+    for path in paths {
+        assert_eq!(size_of_png(&place.read(path)), (64, 64));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_reports_the_pictures_it_made() {
+    let place = place_with("sd15");
+    let mut command = place.command(with(&["--batch", "64", "--json", "--verbose"]));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("decoding picture 2 of 64")));
+    interrupt(&child);
+    lines.for_each(drop);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["complete"], false);
+    let images = document["images"].as_array().unwrap();
+    assert!(
+        !images.is_empty() && images.len() == place.pictures().len(),
+        "{document}"
+    );
+}
