@@ -119,6 +119,15 @@ impl Golden {
             .collect()
     }
 
+    /// diffusers counts skipped layers from the one it uses anyhow: the last, or for SDXL the last but one.
+    fn default_layer(&self) -> usize {
+        if self.json["tokens"].get("cond_2").is_some() {
+            2
+        } else {
+            1
+        }
+    }
+
     fn run(&self, name: &str) -> Outcome<(SamplingConfig, Pictures)> {
         let case = &self.json["cases"][name];
         let text = |key: &str| case[key].as_str().map(str::to_owned);
@@ -141,7 +150,7 @@ impl Golden {
             batch: seeds.len(),
             sampler: text("sampler").map(|name| name.trim_end_matches("-eta05").to_owned()),
             eta: case["eta"].as_f64().unwrap_or(0.0),
-            clip_skip: count("clip_skip").map(|left_out| left_out + 1),
+            clip_skip: count("clip_skip").map(|left_out| left_out + self.default_layer()),
             ..SamplingConfig::default()
         };
         let tensors = safetensors::SafeTensors::deserialize(&self.tensors)?;
