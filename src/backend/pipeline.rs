@@ -46,29 +46,33 @@ pub struct Timings {
 }
 
 /// Whom a running call tells, and who may stop it.
-pub(crate) struct Reporter<'a> {
+pub(super) struct Reporter<'a> {
     observer: &'a mut dyn Observer,
     cancel: &'a CancelToken,
 }
 
-impl<'a> Reporter<'a> {
-    pub(crate) fn new(observer: &'a mut dyn Observer, cancel: &'a CancelToken) -> Self {
-        Self { observer, cancel }
-    }
-
-    pub(crate) fn tell(&mut self, event: &Event) {
+impl Reporter<'_> {
+    pub(super) fn tell(&mut self, event: &Event) {
         self.observer.on_event(event);
     }
 }
 
 impl SDModel {
-    /// Makes the pictures of `config`, one after the other.
-    pub(crate) fn generate(
-        &mut self,
+    /// Makes the pictures of `config`, one after the other, on the calling thread and its rayon pool.
+    ///
+    /// Programs with an async runtime want [`CandleSDBackend`](super::CandleSDBackend), which keeps the model on a
+    /// thread of its own.
+    ///
+    /// # Errors
+    /// Invalid settings, failures of the model, and [`ErrorKind::Cancelled`].
+    pub fn generate(
+        &self,
         config: &SamplingConfig,
-        reporter: &mut Reporter<'_>,
+        observer: &mut dyn Observer,
+        cancel: &CancelToken,
     ) -> Result<Vec<GeneratedImage>> {
         config.validate()?;
+        let reporter = &mut Reporter { observer, cancel };
         self.validate_size(config)?;
         let scheduler = Scheduler::new(
             &self.scheduler,

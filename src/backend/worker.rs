@@ -12,7 +12,7 @@ use image::DynamicImage;
 use tokio::sync::{mpsc, oneshot};
 
 use super::model::{LoadOptions, SDModel};
-use super::pipeline::{GeneratedImage, Reporter};
+use super::pipeline::GeneratedImage;
 use super::sampling::SamplingConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{CancelToken, Event, Observer, Silent};
@@ -139,7 +139,7 @@ fn thread_is_gone() -> Error {
 }
 
 /// Answers calls until the last handle is dropped.
-fn serve(mut model: SDModel, mut jobs: mpsc::Receiver<Job>) {
+fn serve(model: SDModel, mut jobs: mpsc::Receiver<Job>) {
     while let Some(job) = jobs.blocking_recv() {
         let Job {
             config,
@@ -150,13 +150,13 @@ fn serve(mut model: SDModel, mut jobs: mpsc::Receiver<Job>) {
         if reply.is_closed() {
             continue;
         }
-        let mut reporter = Abandonable {
+        let mut abandonable = Abandonable {
             observer: observer.as_mut(),
             reply: &reply,
             cancel: &cancel,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            model.generate(&config, &mut Reporter::new(&mut reporter, &cancel))
+            model.generate(&config, &mut abandonable, &cancel)
         }));
         let answer = outcome.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
         // The caller may be gone by now; then nobody wants the answer.

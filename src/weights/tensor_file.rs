@@ -39,8 +39,9 @@ pub(crate) fn open(path: &Path) -> Result<TensorFile> {
             Ok(())
         })
         .map_err(|error| Error::io(path, error))?;
-    let is_torch = pickle::looks_like(&start)
-        || (!safetensors::looks_like(&start) && !safetensors::has_extension(path));
+    // Asked first: a safetensors header whose length ends in 0x80 begins as a pickle does.
+    let is_torch = !safetensors::looks_like(&start)
+        && (pickle::looks_like(&start) || !safetensors::has_extension(path));
     if is_torch {
         let file = TorchFile::open(path)?;
         return Ok(TensorFile {
@@ -71,6 +72,20 @@ mod tests {
         let path = dir.path().join("model.safetensors");
         std::fs::write(&path, include_bytes!("pickle/testdata/lightning.ckpt")).unwrap();
         assert_eq!(open(&path).unwrap().global_step, Some(875_000));
+    }
+
+    #[test]
+    fn a_header_length_that_looks_like_a_pickle_is_no_pickle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let header = format!("{{{:126}}}", "");
+        assert_eq!(header.len(), 0x80);
+        std::fs::write(
+            &path,
+            [&0x80_u64.to_le_bytes()[..], header.as_bytes()].concat(),
+        )
+        .unwrap();
+        assert!(open(&path).unwrap().tensors.names().is_empty());
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! Single components against diffusers' own tensors.
+
+use tintype::backend::{VaeDecoder, VaeEncoder};
+use tintype::models::unet::AddedConditioning;
+use tintype::models::{self, Conditioning, UNet2DCondition, UNetConfig};
+use tintype::nn::{Engine, FeatureMap};
+use tintype::weights::{Checkpoint, OpenOptions};
+use tintype::{Device, EngineKind, Event, HostTensor, ModelSource};
+
+use crate::Outcome;
+use crate::golden::Golden;
+
+/// Prints a row for each component that diffusers recorded.
+pub fn table(source: &str, golden: &Golden, kind: EngineKind) -> Outcome<()> {
+    let engine = Engine::new(kind, Device::Cpu, None)?;
+    let source = ModelSource::parse(source)?;
+    let checkpoint = Checkpoint::open(&source, &OpenOptions::default(), &mut |_: &Event| {})?;
+    println!("| component | worst absolute | of the largest | root mean square, relative |");
+    println!("|---|---|---|---|");
+    // A recorded guidance embedding differs between the items of its batch, which no run of ours does.
+    if golden.has("unet.out") && !golden.has("unet.in.timestep_cond") {
+        row(
+            "UNet forward",
+            &golden.tensor("unet.out")?,
+            &unet(&engine, &checkpoint, golden)?,
+        );
+    }
+    if golden.has("vae.decode.out") {
+        let decoder = VaeDecoder::load(&engine, &checkpoint.vae, |_, _| Ok(()))?;
+        // The pipeline's latents are scaled; the record's are not.
+        let scale = decoder.config().scaling_factor as f32;
+        let latents = golden.tensor("vae.decode.in")?.map(|value| value * scale);
+        row(
+            "VAE decode",
+            &golden.tensor("vae.decode.out")?,
+            &decoder.decode(&latents)?,
+        );
+    }
+    if golden.has("vae.encode.mean") {
+        let encoder = VaeEncoder::load(&engine, &checkpoint.vae, |_, _| Ok(()))?;
+        let found = encoder.encode(&golden.tensor("vae.encode.in")?)?;
+        row(
+            "VAE encode, mean",
+            &golden.tensor("vae.encode.mean")?,
+            &found.mean,
+        );
+    }
+    println!();
+    Ok(())
+}
+
+fn unet(engine: &Engine, checkpoint: &Checkpoint, golden: &Golden) -> Outcome<HostTensor> {
+    let component = &checkpoint.unet;
+    let config = UNetConfig::from_json(&component.name, &component.config)?;
+    let unet = models::load(
+        engine,
+        component,
+        |_, _| Ok(()),
+        |scope| UNet2DCondition::load(scope, &config),
+    )?;
+    let addition = match golden.has("unet.in.text_embeds") {
+        true => Some(AddedConditioning {
+            pooled: golden.tensor("unet.in.text_embeds")?,
+            time_ids: golden.tensor("unet.in.time_ids")?,
+        }),
+        false => None,
+    };
+    let context = golden.tensor("unet.in.context")?;
+    let conditioning = unet.prepare(&Conditioning {
+        context,
+        addition,
+        guidance_scale: None,
+    })?;
+    let sample = FeatureMap::from_host(engine, &golden.tensor("unet.in.sample")?)?;
+    let timestep = f64::from(golden.tensor("unet.in.timestep")?.data()[0]);
+    Ok(unet.forward(&sample, timestep, &conditioning)?.to_host()?)
+}
+
+fn row(name: &str, expected: &HostTensor, found: &HostTensor) {
+    let pairs = || {
+        expected
+            .data()
+            .iter()
+            .zip(found.data())
+            .map(|(&e, &f)| (f64::from(e), f64::from(f)))
+    };
+    let worst = pairs().map(|(e, f)| (e - f).abs()).fold(0.0, f64::max);
+    let largest = pairs().map(|(e, _)| e.abs()).fold(0.0, f64::max);
+    let error: f64 = pairs().map(|(e, f)| (e - f).powi(2)).sum();
+    let energy: f64 = pairs().map(|(e, _)| e * e).sum();
+    println!(
+        "| {name} | {worst:.1e} | {:.1e} | {:.1e} |",
+        worst / largest,
+        (error / energy).sqrt()
+    );
+}

@@ -1,0 +1,105 @@
+//! diffusers' record: `golden.json` and `golden.safetensors`.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tintype::{HostTensor, SamplingConfig};
+
+use crate::Outcome;
+
+/// What diffusers recorded of one checkpoint.
+pub struct Golden {
+    json: Value,
+    tensors: Vec<u8>,
+}
+
+/// What diffusers made: final latents and pixels, all pictures of the case one after the other.
+pub struct Pictures {
+    pub latents: Vec<f32>,
+    pub pixels: Vec<u8>,
+}
+
+impl Golden {
+    pub fn open(folder: &Path) -> Outcome<Self> {
+        let json = serde_json::from_slice(&std::fs::read(folder.join("golden.json"))?)?;
+        let tensors = std::fs::read(folder.join("golden.safetensors"))?;
+        Ok(Self { json, tensors })
+    }
+
+    /// The cases wanted, or all, in the file's order.
+    pub fn cases(&self, wanted: &[String]) -> Vec<String> {
+        let all = self.json["cases"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone());
+        all.filter(|name| wanted.is_empty() || wanted.contains(name))
+            .collect()
+    }
+
+    /// Whether diffusers recorded `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensor(name).is_ok()
+    }
+
+    /// A recorded f32 tensor.
+    pub fn tensor(&self, name: &str) -> Outcome<HostTensor> {
+        let tensors = safetensors::SafeTensors::deserialize(&self.tensors)?;
+        let view = tensors.tensor(name)?;
+        let values = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        Ok(HostTensor::new(view.shape(), values.collect())?)
+    }
+
+    /// diffusers counts skipped layers from the one it uses anyhow: the last, or for SDXL the last but one.
+    fn default_layer(&self) -> usize {
+        if self.json["tokens"].get("cond_2").is_some() {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// What case `name` asked for, and what came of it.
+    pub fn run(&self, name: &str) -> Outcome<(SamplingConfig, Pictures)> {
+        let case = &self.json["cases"][name];
+        let text = |key: &str| case[key].as_str().map(str::to_owned);
+        let count = |key: &str| case[key].as_u64().map(|n| n as usize);
+        let seeds: Vec<u64> = case["seeds"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect();
+        let config = SamplingConfig {
+            prompt: text("prompt").unwrap_or_default(),
+            negative_prompt: text("negative"),
+            steps: count("steps").ok_or("no steps")?,
+            guidance_scale: case["guidance"].as_f64().ok_or("no guidance")?,
+            guidance_rescale: case["guidance_rescale"].as_f64().unwrap_or(0.0),
+            seed: seeds.first().copied(),
+            width: count("width").ok_or("no width")?,
+            height: count("height").ok_or("no height")?,
+            batch: seeds.len(),
+            sampler: text("sampler").map(|name| name.trim_end_matches("-eta05").to_owned()),
+            eta: case["eta"].as_f64().unwrap_or(0.0),
+            clip_skip: count("clip_skip").map(|left_out| left_out + self.default_layer()),
+            ..SamplingConfig::default()
+        };
+        let latents = self.tensor(&format!("run.{name}.latents"))?.into_data();
+        // Some cases record latents only.
+        let tensors = safetensors::SafeTensors::deserialize(&self.tensors)?;
+        let pixels = tensors
+            .tensor(&format!("run.{name}.image"))
+            .map(|image| image.data().to_vec());
+        Ok((
+            config,
+            Pictures {
+                latents,
+                pixels: pixels.unwrap_or_default(),
+            },
+        ))
+    }
+}

@@ -1,0 +1,73 @@
+//! What the tests of whole runs share.
+
+use std::path::Path;
+
+use tintype::{CancelToken, EngineKind, GeneratedImage, LoadOptions, SDModel, SamplingConfig};
+use tintype_testkit::{Case, Form, Golden, TinyModel};
+
+/// A tiny model of `family`, loaded from a folder that is removed when the value is dropped.
+pub fn load(family: &str, engine: EngineKind) -> (tempfile::TempDir, SDModel) {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::family(family).write_folder(folder.path(), &Form::default());
+    let model = load_path(folder.path(), engine);
+    (folder, model)
+}
+
+/// The model at `path`.
+pub fn load_path(path: &Path, engine: EngineKind) -> SDModel {
+    SDModel::load(
+        path.to_str().unwrap(),
+        &LoadOptions {
+            engine,
+            ..LoadOptions::default()
+        },
+    )
+    .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A small, quick request.
+pub fn quick() -> SamplingConfig {
+    SamplingConfig {
+        prompt: "a photo of a cat".into(),
+        steps: 3,
+        seed: Some(42),
+        width: 64,
+        height: 64,
+        ..SamplingConfig::default()
+    }
+}
+
+/// The pictures of `config`.
+pub fn generate(model: &SDModel, config: &SamplingConfig) -> Vec<GeneratedImage> {
+    model
+        .generate(config, &mut |_: &tintype::Event| {}, &CancelToken::new())
+        .unwrap_or_else(|error| panic!("{config:?}: {error}"))
+}
+
+/// What a recorded case asks for.
+pub fn config_of(golden: &Golden, case: &Case) -> SamplingConfig {
+    // diffusers counts skipped layers from the one it uses anyhow: the last, or for SDXL the last but one.
+    let default_layer = if golden.notes()["tokens"].get("cond_2").is_some() {
+        2
+    } else {
+        1
+    };
+    SamplingConfig {
+        prompt: case.prompt.clone(),
+        negative_prompt: case.negative.clone(),
+        steps: case.steps,
+        guidance_scale: case.guidance,
+        guidance_rescale: case.guidance_rescale,
+        seed: Some(case.seeds[0]),
+        width: case.width,
+        height: case.height,
+        batch: case.seeds.len(),
+        sampler: case
+            .sampler
+            .as_ref()
+            .map(|name| name.trim_end_matches("-eta05").to_owned()),
+        eta: case.eta,
+        clip_skip: case.clip_skip.map(|left_out| left_out + default_layer),
+        ..SamplingConfig::default()
+    }
+}
