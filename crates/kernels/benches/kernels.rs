@@ -128,19 +128,8 @@ impl Bench {
         let weight = ConvWeight::from_oihw(&values(to * from * 9), shape).expect("sizes fit");
         let x = values(batch * size * size * from);
         let mut out = vec![0.0; batch * size * size * to];
-        let call = Conv2d {
-            x: &x,
-            batch,
-            height: size,
-            width: size,
-            weight: &weight,
-            stride: 1,
-            padding: Padding::symmetric(1),
-            upsample_to: None,
-            bias: None,
-            channel_bias: None,
-            residual: None,
-        };
+        let mut call = Conv2d::new(&x, (batch, size, size), &weight);
+        call.padding = Padding::symmetric(1);
         let work = 2.0 * (out.len() * from * 9) as f64;
         self.time(&name, work, "FLOP", || {
             conv2d(&call, &mut out).expect("sizes fit");
@@ -156,14 +145,7 @@ impl Bench {
         let weight = PackedMatrix::from_out_in(&raw, n, k).expect("sizes fit");
         let mut out = vec![0.0; rows * n];
         let work = 2.0 * (rows * n * k) as f64;
-        let call = Linear {
-            x: &x,
-            rows,
-            x_stride: k,
-            weight: &weight,
-            bias: None,
-            residual: None,
-        };
+        let call = Linear::new(&x, rows, &weight);
         self.time(&name, work, "FLOP", || {
             linear(&call, &mut out).expect("sizes fit");
         });

@@ -129,7 +129,28 @@ pub struct Conv2d<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
-impl Conv2d<'_> {
+impl<'a> Conv2d<'a> {
+    /// A plain convolution of `x: (batch, height, width, in_channels)`: stride 1, no padding, nothing added.
+    pub fn new(
+        x: &'a [f32],
+        (batch, height, width): (usize, usize, usize),
+        weight: &'a ConvWeight,
+    ) -> Self {
+        Self {
+            x,
+            batch,
+            height,
+            width,
+            weight,
+            stride: 1,
+            padding: Padding::default(),
+            upsample_to: None,
+            bias: None,
+            channel_bias: None,
+            residual: None,
+        }
+    }
+
     /// Height and width of the result.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod conv;
 mod elementwise;
 mod error;
 mod isa;
+mod lanes;
 mod layout;
 mod math;
 mod matmul;

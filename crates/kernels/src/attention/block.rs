@@ -2,19 +2,20 @@
 
 use rayon::prelude::*;
 
+use super::pack::{head_row, pack_keys, pack_values};
+use super::softmax::{Running, Softmax};
 use super::{Attention, Causality};
-use crate::elementwise::{ExpSum, Largest, Scale, Zip};
-use crate::isa::{Isa, Op, dispatch};
-use crate::matmul::{Checked, PANEL, Panels, Rows, Store, Tile, packed_len, panel_width};
+use crate::isa::{Isa, dispatch};
+use crate::lanes::{Scale, Zip};
+use crate::matmul::{Checked, Panels, Rows, Store, Tile, packed_len};
 use crate::scratch;
 use crate::shared::SharedMut;
-use crate::simd::Simd;
 
 /// Queries of a task: a multiple of every micro-kernel's rows.
 const QUERIES: usize = 96;
 /// Keys of a block: a multiple of the panel width; 96 x 256 scores are 96 KiB and, with 256 keys and values of 160 channels
 /// (320 KiB), stay in L2.
-const KEYS: usize = 256;
+pub(super) const KEYS: usize = 256;
 
 /// Packs keys and values of every head, then computes blocks of queries, both on all threads. Sizes are checked and not 0.
 pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
@@ -49,60 +50,6 @@ pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
             .compute(&shared);
         });
     });
-}
-
-/// Row `row` of head `head` (of all pictures) in a tensor with `rows` rows a picture.
-fn head_row<'a>(
-    call: &Attention<'_>,
-    data: &'a [f32],
-    stride: usize,
-    rows: usize,
-    head: usize,
-    row: usize,
-) -> &'a [f32] {
-    let (picture, head) = (head / call.heads, head % call.heads);
-    &data[(picture * rows + row) * stride + head * call.head_dim..][..call.head_dim]
-}
-
-/// Keys as the right-hand side of q . k^T: one column a key.
-fn pack_keys(call: &Attention<'_>, head: usize, packed: &mut [f32]) {
-    let depth = call.head_dim;
-    for start in (0..call.keys).step_by(PANEL) {
-        let width = panel_width(call.keys, start);
-        let panel = &mut packed[start * depth..][..width * depth];
-        for column in 0..width {
-            if start + column < call.keys {
-                let key = head_row(call, call.k, call.k_stride, call.keys, head, start + column);
-                key.iter()
-                    .zip(panel[column..].iter_mut().step_by(width))
-                    .for_each(|(k, p)| *p = *k);
-            } else {
-                panel[column..]
-                    .iter_mut()
-                    .step_by(width)
-                    .for_each(|p| *p = 0.0);
-            }
-        }
-    }
-}
-
-/// Values as the right-hand side of p . v: for each block of keys, one column a channel.
-fn pack_values(call: &Attention<'_>, head: usize, packed: &mut [f32]) {
-    let columns = call.head_dim;
-    for first in (0..call.keys).step_by(KEYS) {
-        let depth = KEYS.min(call.keys - first);
-        let block = &mut packed[packed_len(columns, first)..][..packed_len(columns, depth)];
-        for i in 0..depth {
-            let value = head_row(call, call.v, call.v_stride, call.keys, head, first + i);
-            for start in (0..columns).step_by(PANEL) {
-                let width = panel_width(columns, start);
-                let count = width.min(columns - start);
-                let row = &mut block[start * depth + i * width..][..width];
-                row[..count].copy_from_slice(&value[start..start + count]);
-                row[count..].fill(0.0);
-            }
-        }
-    }
 }
 
 /// One task: a block of queries of one head against all keys.
@@ -258,79 +205,5 @@ impl Block<'_> {
         // SAFETY: the table's first `rows` entries start rows of KEYS weights; the output rows of this block and head are
         // this task's alone.
         dispatch(self.isa, unsafe { Checked::new(tile) });
-    }
-}
-
-/// State of the running softmax: for each row the largest score yet, the sum of exponentials and the weighted values.
-struct Softmax<'a> {
-    /// `[rows][KEYS]`, the first `count` of each row in use: scores in, weights out.
-    scores: &'a mut [f32],
-    count: usize,
-    max: &'a mut [f32],
-    sum: &'a mut [f32],
-    /// Weighted values of row 0.
-    out: *mut f32,
-    out_step: usize,
-    dim: usize,
-}
-
-/// The promise that the output pointer is good.
-struct Running<'a>(Softmax<'a>);
-
-impl<'a> Running<'a> {
-    /// # Safety
-    /// `out` has `max.len()` rows of `dim` values, `out_step` apart, that no other task touches.
-    unsafe fn new(state: Softmax<'a>) -> Self {
-        Self(state)
-    }
-}
-
-impl Op for Running<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Softmax {
-            scores,
-            count,
-            max,
-            sum,
-            out,
-            out_step,
-            dim,
-        } = self.0;
-        let mut row = 0;
-        while row < max.len() {
-            let scores = &mut scores[row * KEYS..row * KEYS + count];
-            let old = max[row];
-            let block = Largest(scores).run(s);
-            let new = if block > old { block } else { old };
-            let added = ExpSum {
-                row: scores,
-                max: new,
-            }
-            .run(s);
-            if new > old && old > f32::NEG_INFINITY {
-                let mut factor = [old - new];
-                ExpSum {
-                    row: &mut factor,
-                    max: 0.0,
-                }
-                .run(s);
-                sum[row] *= factor[0];
-                // SAFETY: row `row` of the output, by the promise of `new`.
-                let out = unsafe { std::slice::from_raw_parts_mut(out.add(row * out_step), dim) };
-                Zip {
-                    f: Scale(factor[0]),
-                    a: None,
-                    b: None,
-                    out,
-                }
-                .run(s);
-            }
-            sum[row] += added;
-            max[row] = new;
-            row += 1;
-        }
     }
 }

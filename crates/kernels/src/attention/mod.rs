@@ -4,6 +4,8 @@
 //! queries the keys pass by in blocks, so no (queries, keys) matrix ever exists. Keys and values are packed once a call.
 
 mod block;
+mod pack;
+mod softmax;
 
 use crate::error::{Result, check, check_len, product};
 

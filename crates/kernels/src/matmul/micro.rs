@@ -5,6 +5,9 @@
 
 use crate::simd::{MAX_LANES, Simd};
 
+/// Values of a cache line.
+const LINE: usize = 16;
+
 /// What a call does with the old contents of the output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Store {
@@ -44,6 +47,8 @@ pub(crate) struct Strip {
     pub(crate) columns: usize,
     /// What happens to the old outputs.
     pub(crate) store: Store,
+    /// The panel needed next: each call asks for its share, one cache line for 4 k.
+    pub(crate) next: *const f32,
 }
 
 /// Runs the kernel for `rows <= S::ROWS` rows, in the fewest calls of the sizes compiled.
@@ -66,6 +71,9 @@ pub(crate) unsafe fn rows<S: Simd, const NV: usize>(
         };
         let strip = Strip {
             c: strip.c.wrapping_add(done * strip.c_step),
+            next: strip
+                .next
+                .wrapping_add(done / S::ROWS * seg.taps * (seg.len / 4) * LINE),
             ..strip
         };
         let left = rows - done;
@@ -108,6 +116,7 @@ unsafe fn micro<S: Simd, const MR: usize, const NV: usize>(
 ) {
     let mut acc = [[s.splat(0.0); NV]; MR];
     let mut b = strip.b;
+    let mut next = strip.next;
     let mut tap = 0;
     while tap < seg.taps {
         let mut a = [std::ptr::null(); MR];
@@ -119,6 +128,8 @@ unsafe fn micro<S: Simd, const MR: usize, const NV: usize>(
         }
         let mut k = 0;
         while k + 4 <= seg.len {
+            s.prefetch(next);
+            next = next.wrapping_add(LINE);
             // SAFETY: k + 3 < len; b has a row for each k.
             unsafe {
                 step::<S, MR, NV>(s, &mut acc, &a, k, b);

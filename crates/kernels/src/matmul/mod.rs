@@ -32,6 +32,20 @@ pub struct Linear<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
+impl<'a> Linear<'a> {
+    /// A plain product of contiguous `x: (rows, in_features)`, nothing added.
+    pub fn new(x: &'a [f32], rows: usize, weight: &'a PackedMatrix) -> Self {
+        Self {
+            x,
+            rows,
+            x_stride: weight.in_features(),
+            weight,
+            bias: None,
+            residual: None,
+        }
+    }
+}
+
 /// Computes `out = x . W^T + bias + residual`; `out: (rows, out_features)`, contiguous.
 ///
 /// # Errors

@@ -101,6 +101,11 @@ impl Op for Checked<'_> {
             while column < end {
                 let width = panel_width(b.columns, column);
                 let panel = b.data[column * b.depth + (tap * a.len + offset) * width..].as_ptr();
+                let after = if column + width < end {
+                    panel.wrapping_add(width * b.depth)
+                } else {
+                    panel
+                };
                 let mut strip_start = 0;
                 while strip_start < width.min(end - column) {
                     let strip = Strip {
@@ -110,6 +115,7 @@ impl Op for Checked<'_> {
                         c_step,
                         columns: end - column - strip_start,
                         store,
+                        next: after,
                     };
                     // SAFETY: the segment lies inside the table and the runs (`is_consistent`), the strip inside the panel; rows
                     // and outputs are vouched for by `Checked::new`.

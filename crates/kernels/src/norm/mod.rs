@@ -1,6 +1,7 @@
 //! Group and layer normalisation, channels-last.
 
 mod group;
+mod group_lanes;
 mod layer;
 
 pub use group::{GroupNorm, group_norm};

@@ -48,10 +48,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `if a < b { a } else { b }`: b when either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// Magnitude of `a` with the sign of `b` where b's lane is negative, `a` elsewhere: `if b < 0 { x } else { y }`.
+    /// `if b < 0 { x } else { y }`: y when b is NaN.
     fn if_negative(self, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// `2^n * p`, where `shifted` is `n + 1.5 * 2^23`, -127 <= n <= 127; n = -127 gives exactly 0.
     fn scale_by_power(self, shifted: Self::V, p: Self::V) -> Self::V;
+
+    /// Asks for the cache line at `from` to be brought near; any address will do.
+    #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        let _ = from;
+    }
 
     /// Sum of the lanes, in lane order halves (a fixed order).
     #[inline(always)]

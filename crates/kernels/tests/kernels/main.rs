@@ -12,10 +12,10 @@ mod threads;
 use tintype_kernels::Isa;
 
 /// Half a unit in the last place of 1.0 in f32: the rounding error of one operation.
-pub const EPS: f64 = 1.0 / (1u64 << 24) as f64;
+pub(crate) const EPS: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// `n` values in -1..1, a pure function of `seed`.
-pub fn values(n: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn values(n: usize, seed: u64) -> Vec<f32> {
     (0..n as u64)
         .map(|i| {
             let mut z = (seed << 32)
@@ -30,12 +30,12 @@ pub fn values(n: usize, seed: u64) -> Vec<f32> {
 
 /// Bound for a sum of `terms` products of values below 1: a recursive sum is off by at most terms * EPS * sum |terms|, in practice by
 /// about EPS * terms; a missing or doubled term shows as about 0.3.
-pub fn sum_tolerance(terms: usize) -> f64 {
+pub(crate) fn sum_tolerance(terms: usize) -> f64 {
     EPS * (terms as f64 + 16.0)
 }
 
 /// Runs `body` once for each instruction set here.
-pub fn on_each_isa(body: impl Fn(Isa)) {
+pub(crate) fn on_each_isa(body: impl Fn(Isa)) {
     for &isa in Isa::available() {
         isa.with(|| {
             assert_eq!(Isa::current(), isa);
@@ -46,7 +46,7 @@ pub fn on_each_isa(body: impl Fn(Isa)) {
 
 /// Fails with the worst element unless |got - want| <= atol + rtol |want| everywhere.
 #[track_caller]
-pub fn assert_close(what: &str, got: &[f32], want: &[f64], atol: f64, rtol: f64) {
+pub(crate) fn assert_close(what: &str, got: &[f32], want: &[f64], atol: f64, rtol: f64) {
     assert_eq!(got.len(), want.len(), "{what}: lengths");
     let excess = |i: usize| {
         let e = (f64::from(got[i]) - want[i]).abs() - atol - rtol * want[i].abs();

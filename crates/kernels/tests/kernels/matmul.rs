@@ -32,12 +32,10 @@ fn check_linear(rows: usize, n: usize, k: usize, extra_stride: usize) {
         let mut out = vec![f32::NAN; rows * n];
         linear(
             &Linear {
-                x: &x,
-                rows,
                 x_stride: stride,
-                weight: &packed,
                 bias,
                 residual,
+                ..Linear::new(&x, rows, &packed)
             },
             &mut out,
         )
@@ -90,14 +88,7 @@ fn linear_agrees_across_blocks_of_k_and_tiles_of_columns() {
 fn linear_refuses_wrong_lengths() {
     let weight = PackedMatrix::from_out_in(&values(6, 1), 2, 3).unwrap();
     let x = values(12, 2);
-    let good = Linear {
-        x: &x,
-        rows: 4,
-        x_stride: 3,
-        weight: &weight,
-        bias: None,
-        residual: None,
-    };
+    let good = Linear::new(&x, 4, &weight);
     let mut out = vec![0.0; 8];
     assert!(linear(&good, &mut out).is_ok());
     let error = linear(&good, &mut out[..7]).unwrap_err();
@@ -159,15 +150,29 @@ fn linear_refuses_wrong_lengths() {
 /// A convolution to check.
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    shape: (usize, usize, usize, usize),
+    /// Output and input channels, window.
+    shape: [usize; 4],
+    /// Batch, height, width.
     size: (usize, usize, usize),
     stride: usize,
     padding: Padding,
     upsample_to: Option<(usize, usize)>,
 }
 
+/// A 3x3 window with one pixel of padding.
+fn case(out_channels: usize, in_channels: usize, size: (usize, usize, usize)) -> Case {
+    let shape = [out_channels, in_channels, 3, 3];
+    Case {
+        shape,
+        size,
+        stride: 1,
+        padding: Padding::symmetric(1),
+        upsample_to: None,
+    }
+}
+
 fn check_conv(case: Case) {
-    let (out_channels, in_channels, kernel_h, kernel_w) = case.shape;
+    let [out_channels, in_channels, kernel_h, kernel_w] = case.shape;
     let (batch, height, width) = case.size;
     let shape = ConvShape {
         out_channels,
@@ -180,19 +185,8 @@ fn check_conv(case: Case) {
     let weight = ConvWeight::from_oihw(&raw, shape).unwrap();
     assert_eq!(weight.shape(), shape);
     let (bias, channel_bias) = (values(out_channels, 3), values(batch * out_channels, 4));
-    let mut call = Conv2d {
-        x: &x,
-        batch,
-        height,
-        width,
-        weight: &weight,
-        stride: case.stride,
-        padding: case.padding,
-        upsample_to: case.upsample_to,
-        bias: None,
-        channel_bias: None,
-        residual: None,
-    };
+    let mut call = Conv2d::new(&x, case.size, &weight);
+    (call.stride, call.padding, call.upsample_to) = (case.stride, case.padding, case.upsample_to);
     let (oh, ow) = call.out_size().unwrap();
     let residual = values(batch * oh * ow * out_channels, 5);
     for combination in 0..8 {
@@ -202,105 +196,78 @@ fn check_conv(case: Case) {
         let mut out = vec![f32::NAN; residual.len()];
         conv2d(&call, &mut out).unwrap();
         let want = reference::conv2d(&call, &raw);
+        let tolerance = sum_tolerance(in_channels * kernel_h * kernel_w);
         assert_close(
             &format!("{case:?} combination {combination}"),
             &out,
             &want,
-            sum_tolerance(in_channels * kernel_h * kernel_w),
+            tolerance,
             0.0,
         );
     }
 }
 
 #[test]
+fn conv_agrees_at_sizes_around_blocks() {
+    let cases = [
+        case(5, 3, (2, 6, 7)),
+        case(33, 16, (1, 12, 9)),
+        case(4, 37, (2, 5, 4)),
+        case(2, 300, (1, 3, 3)),
+        case(2, 100, (1, 3, 3)),
+        case(3, 2, (1, 1, 1)),
+        case(5, 3, (0, 6, 7)),
+        case(0, 3, (2, 6, 7)),
+        case(3, 0, (2, 6, 7)),
+    ];
+    on_each_isa(|_| cases.into_iter().for_each(check_conv));
+}
+
+#[test]
 fn conv_agrees_at_windows_strides_and_paddings_of_the_models() {
-    let one = Padding::symmetric(1);
+    let plain = case(5, 3, (2, 6, 7));
+    let none = Padding::default();
     let bottom_right = Padding {
         bottom: 1,
         right: 1,
-        ..Padding::default()
+        ..none
     };
-    let case = Case {
-        shape: (5, 3, 3, 3),
-        size: (2, 6, 7),
-        stride: 1,
-        padding: one,
-        upsample_to: None,
+    let uneven = Padding {
+        top: 2,
+        left: 0,
+        bottom: 1,
+        right: 3,
     };
     let cases = [
-        case,
-        Case {
-            shape: (33, 16, 3, 3),
-            size: (1, 12, 9),
-            ..case
-        },
-        Case {
-            shape: (4, 37, 3, 3),
-            size: (2, 5, 4),
-            ..case
-        },
-        Case { stride: 2, ..case },
+        Case { stride: 2, ..plain },
         Case {
             stride: 2,
-            size: (1, 8, 8),
             padding: bottom_right,
-            ..case
+            ..case(5, 3, (1, 8, 8))
         },
         Case {
-            shape: (17, 9, 1, 1),
-            padding: Padding::default(),
-            ..case
+            shape: [17, 9, 1, 1],
+            padding: none,
+            ..plain
         },
         Case {
-            shape: (3, 2, 1, 1),
+            shape: [3, 2, 1, 1],
             stride: 2,
-            padding: Padding::default(),
-            ..case
+            padding: none,
+            ..plain
         },
         Case {
-            shape: (2, 3, 5, 2),
-            padding: Padding {
-                top: 2,
-                left: 0,
-                bottom: 1,
-                right: 3,
-            },
-            ..case
+            shape: [2, 3, 5, 2],
+            padding: uneven,
+            ..plain
         },
         Case {
             upsample_to: Some((12, 14)),
-            ..case
+            ..plain
         },
         Case {
             upsample_to: Some((11, 13)),
-            ..case
-        },
-        Case {
-            shape: (2, 300, 3, 3),
-            size: (1, 3, 3),
-            ..case
-        },
-        Case {
-            shape: (2, 100, 3, 3),
-            size: (1, 3, 3),
-            ..case
-        },
-        Case {
-            shape: (3, 2, 3, 3),
-            size: (1, 1, 1),
-            ..case
-        },
-        Case {
-            size: (0, 6, 7),
-            ..case
-        },
-        Case {
-            shape: (0, 3, 3, 3),
-            ..case
-        },
-        Case {
-            shape: (3, 0, 3, 3),
-            ..case
+            ..plain
         },
     ];
     on_each_isa(|_| cases.into_iter().for_each(check_conv));
@@ -316,92 +283,58 @@ fn conv_refuses_what_does_not_fit() {
     };
     let weight = ConvWeight::from_oihw(&values(54, 1), shape).unwrap();
     let x = values(48, 2);
-    let good = Conv2d {
-        x: &x,
-        batch: 1,
-        height: 4,
-        width: 4,
-        weight: &weight,
-        stride: 1,
-        padding: Padding::symmetric(1),
-        upsample_to: None,
-        bias: None,
-        channel_bias: None,
-        residual: None,
-    };
+    let mut good = Conv2d::new(&x, (1, 4, 4), &weight);
+    good.padding = Padding::symmetric(1);
     let mut out = vec![0.0; 32];
     assert!(conv2d(&good, &mut out).is_ok());
     assert_eq!(conv2d(&good, &mut out[..31]).unwrap_err().argument, "out");
-    assert_eq!(
-        conv2d(
-            &Conv2d {
+    let wrong = [
+        (
+            "x",
+            Conv2d {
                 x: &x[..47],
                 ..good
             },
-            &mut out
-        )
-        .unwrap_err()
-        .argument,
-        "x"
-    );
-    assert_eq!(
-        conv2d(&Conv2d { stride: 0, ..good }, &mut out)
-            .unwrap_err()
-            .argument,
-        "stride"
-    );
-    assert_eq!(
-        conv2d(
-            &Conv2d {
+        ),
+        ("stride", Conv2d { stride: 0, ..good }),
+        (
+            "bias",
+            Conv2d {
                 bias: Some(&[0.0]),
                 ..good
             },
-            &mut out
-        )
-        .unwrap_err()
-        .argument,
-        "bias"
-    );
-    assert_eq!(
-        conv2d(
-            &Conv2d {
+        ),
+        (
+            "channel_bias",
+            Conv2d {
                 channel_bias: Some(&[0.0]),
                 ..good
             },
-            &mut out
-        )
-        .unwrap_err()
-        .argument,
-        "channel_bias"
-    );
-    assert_eq!(
-        conv2d(
-            &Conv2d {
+        ),
+        (
+            "residual",
+            Conv2d {
                 residual: Some(&[0.0]),
                 ..good
             },
-            &mut out
-        )
-        .unwrap_err()
-        .argument,
-        "residual"
-    );
-    let tiny = Conv2d {
-        x: &x[..3],
-        height: 1,
-        width: 1,
-        padding: Padding::default(),
-        ..good
-    };
-    assert_eq!(conv2d(&tiny, &mut out).unwrap_err().argument, "height");
-    let nothing = Conv2d {
-        x: &[],
-        height: 0,
-        width: 4,
-        upsample_to: Some((4, 4)),
-        ..good
-    };
-    assert!(conv2d(&nothing, &mut out).is_err());
+        ),
+        ("height", Conv2d::new(&x[..3], (1, 1, 1), &weight)),
+        (
+            "x",
+            Conv2d {
+                x: &[],
+                height: 0,
+                upsample_to: Some((4, 4)),
+                ..good
+            },
+        ),
+    ];
+    for (argument, call) in wrong {
+        assert_eq!(
+            conv2d(&call, &mut out).map_err(|error| error.argument),
+            Err(argument)
+        );
+    }
     assert!(ConvWeight::from_oihw(&values(53, 1), shape).is_err());
     assert!(
         ConvWeight::from_oihw(

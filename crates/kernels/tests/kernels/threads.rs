@@ -40,18 +40,7 @@ fn matrix_products_do_not_depend_on_threads() {
     let (x, raw) = (values(rows * k, 1), values(n * k, 2));
     let weight = PackedMatrix::from_out_in(&raw, n, k).unwrap();
     check("linear", rows * n, |out| {
-        linear(
-            &Linear {
-                x: &x,
-                rows,
-                x_stride: k,
-                weight: &weight,
-                bias: None,
-                residual: None,
-            },
-            out,
-        )
-        .unwrap();
+        linear(&Linear::new(&x, rows, &weight), out).unwrap();
     });
     let shape = ConvShape {
         out_channels: 33,
@@ -63,19 +52,8 @@ fn matrix_products_do_not_depend_on_threads() {
     let weight = ConvWeight::from_oihw(&raw, shape).unwrap();
     let x = values(2 * 17 * 13 * 29, 4);
     check("conv2d", 2 * 17 * 13 * 33, |out| {
-        let call = Conv2d {
-            x: &x,
-            batch: 2,
-            height: 17,
-            width: 13,
-            weight: &weight,
-            stride: 1,
-            padding: Padding::symmetric(1),
-            upsample_to: None,
-            bias: None,
-            channel_bias: None,
-            residual: None,
-        };
+        let mut call = Conv2d::new(&x, (2, 17, 13), &weight);
+        call.padding = Padding::symmetric(1);
         conv2d(&call, out).unwrap();
     });
 }
@@ -88,18 +66,7 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
     on_each_isa(|_| {
         let run = |x: &[f32], rows: usize| {
             let mut out = vec![0.0; rows * n];
-            linear(
-                &Linear {
-                    x,
-                    rows,
-                    x_stride: k,
-                    weight: &weight,
-                    bias: None,
-                    residual: None,
-                },
-                &mut out,
-            )
-            .unwrap();
+            linear(&Linear::new(x, rows, &weight), &mut out).unwrap();
             out
         };
         let all = run(&x, rows);
