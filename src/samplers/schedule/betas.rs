@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::config::Settings;
+use super::settings::Settings;
 
 /// How betas run from the first to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]

@@ -6,15 +6,15 @@ use crate::host::HostTensor;
 
 mod betas;
 mod config;
+mod settings;
 mod sigmas;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timesteps;
 
 pub use betas::BetaSchedule;
-pub use config::{
-    Defaults, FinalSigmas, Ignored, InterpolationType, SchedulerConfig, Settings, SolverType,
-};
+pub use config::{FinalSigmas, InterpolationType, SchedulerConfig};
+pub use settings::{Defaults, Ignored, Settings, SolverType};
 pub use sigmas::{SCHEDULES, ScheduleKind, ScheduleSpec};
 pub use timesteps::TimestepSpacing;
 
