@@ -112,7 +112,22 @@ fn choose_sampler(
     match request.sampler {
         Some(name) => registry::parse_sampler(name),
         None if class_name.is_empty() => Ok((SamplerKind::Ddim, None)),
-        None => Ok((registry::sampler_for_scheduler_class(class_name)?, None)),
+        None => {
+            refuse_algorithm(config)?;
+            Ok((registry::sampler_for_scheduler_class(class_name)?, None))
+        }
+    }
+}
+
+/// DPM-Solver's other algorithms share a class name with the one there is.
+fn refuse_algorithm(config: &SchedulerConfig) -> Result<()> {
+    match config.algorithm_type.as_deref() {
+        // diffusers itself reads "deis" as dpmsolver++ here.
+        None | Some("dpmsolver++" | "deis") => Ok(()),
+        Some(other) => Err(Error::unsupported(format!(
+            "scheduler_config.json sets algorithm_type to {other:?}, which is not supported"
+        ))
+        .with_hint("name a sampler yourself; dpmpp_2m is the nearest")),
     }
 }
 
@@ -218,6 +233,21 @@ mod tests {
             "{error}"
         );
         assert!(error.hint().unwrap().contains("dpmpp_2m"), "{error}");
+        let named = SchedulerRequest {
+            sampler: Some("dpmpp_2m"),
+            ..REQUEST
+        };
+        assert!(make(&config, &named).is_ok());
+    }
+
+    #[test]
+    fn another_algorithm_of_a_known_class_is_refused_only_without_a_sampler() {
+        let config = json!({
+            "_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++",
+        });
+        let error = make(&config, &REQUEST).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("algorithm_type"), "{error}");
         let named = SchedulerRequest {
             sampler: Some("dpmpp_2m"),
             ..REQUEST
