@@ -5,7 +5,7 @@
 
 use crate::error::{Result, check, check_len, product};
 use crate::layout::nearest;
-use crate::matmul::{Epilogue, PANEL, PackedMatrix, Product, product_of_rows};
+use crate::matmul::{Epilogue, LeftSide, PANEL, PackedMatrix, Product, product_of_rows};
 
 /// Sizes of a convolution's weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,9 @@ impl ConvWeight {
         )?;
         let taps = kernel_h * kernel_w;
         // The sum runs over the window's pixels, then channels, as the pixels lie in a channels-last picture.
-        let matrix = PackedMatrix::from_fn(out_channels, taps * in_channels, |column, k| {
-            weight[(column * in_channels + k % in_channels) * taps + k / in_channels]
+        let matrix = PackedMatrix::from_columns(out_channels, taps * in_channels, |column| {
+            let window = &weight[column * in_channels * taps..][..in_channels * taps];
+            (0..taps).flat_map(move |tap| window[tap..].iter().step_by(taps).copied())
         });
         Ok(Self { shape, matrix })
     }
@@ -160,8 +161,12 @@ impl<'a> Conv2d<'a> {
         let (height, width) = self.upsample_to.unwrap_or((self.height, self.width));
         let shape = self.weight.shape;
         check(OP, "stride", self.stride > 0, "at least 1", self.stride)?;
-        let h = height + self.padding.top + self.padding.bottom;
-        let w = width + self.padding.left + self.padding.right;
+        let h = height
+            .saturating_add(self.padding.top)
+            .saturating_add(self.padding.bottom);
+        let w = width
+            .saturating_add(self.padding.left)
+            .saturating_add(self.padding.right);
         check(
             OP,
             "height",
@@ -222,19 +227,22 @@ pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
         return Ok(());
     }
     let zeros = vec![0.0; c];
+    let upsampled = call.upsample_to.unwrap_or((call.height, call.width));
     let window = Window {
         call,
         size: (oh, ow),
+        upsampled,
         zeros: &zeros,
     };
+    let taps = shape.kernel_h * shape.kernel_w;
     let product = Product {
         rows: call.batch * oh * ow,
-        taps: shape.kernel_h * shape.kernel_w,
+        taps,
         len: c,
         weight: call.weight.matrix.panels(),
         epilogue,
     };
-    product_of_rows(&product, |row, tap| window.pixel(row, tap), out);
+    product_of_rows(&product, &window, out);
     Ok(())
 }
 
@@ -244,31 +252,43 @@ struct Window<'a> {
     call: &'a Conv2d<'a>,
     /// Output height and width.
     size: (usize, usize),
+    /// Height and width of what the window moves over.
+    upsampled: (usize, usize),
     /// What lies outside the picture: one pixel of zeros.
     zeros: &'a [f32],
 }
 
-impl<'a> Window<'a> {
-    /// Channels of the pixel that output pixel `row` (of all pictures) sees at `tap` of the window.
-    fn pixel(&self, row: usize, tap: usize) -> &'a [f32] {
-        let call = self.call;
+impl<'a> LeftSide<'a> for Window<'a> {
+    /// The picture, and where the window starts in the padded input.
+    type Row = (usize, usize, usize);
+    /// Row and column in the window.
+    type Tap = (usize, usize);
+
+    fn row(&self, row: usize) -> Self::Row {
         let (oh, ow) = self.size;
-        let (picture, y, x) = (row / (oh * ow), row / ow % oh, row % ow);
-        let kernel_w = call.weight.shape.kernel_w;
-        let (height, width) = call.upsample_to.unwrap_or((call.height, call.width));
-        let inside = |out: usize, tap: usize, pad: usize, size: usize| {
-            (out * call.stride + tap)
-                .checked_sub(pad)
-                .filter(|&at| at < size)
-        };
-        let source_y = inside(y, tap / kernel_w, call.padding.top, height);
-        let source_x = inside(x, tap % kernel_w, call.padding.left, width);
-        let (Some(source_y), Some(source_x)) = (source_y, source_x) else {
+        let stride = self.call.stride;
+        (row / (oh * ow), row / ow % oh * stride, row % ow * stride)
+    }
+
+    fn tap(&self, tap: usize) -> Self::Tap {
+        let kernel_w = self.call.weight.shape.kernel_w;
+        (tap / kernel_w, tap % kernel_w)
+    }
+
+    fn run(&self, (picture, y, x): Self::Row, (ky, kx): Self::Tap) -> &'a [f32] {
+        let call = self.call;
+        let (height, width) = self.upsampled;
+        // A pixel before the padding wraps to a huge number, so one comparison finds both sides.
+        let y = (y + ky).wrapping_sub(call.padding.top);
+        let x = (x + kx).wrapping_sub(call.padding.left);
+        if y >= height || x >= width {
             return self.zeros;
-        };
-        let source_y = nearest(source_y, call.height, height);
-        let source_x = nearest(source_x, call.width, width);
+        }
+        let (y, x) = (
+            nearest(y, call.height, height),
+            nearest(x, call.width, width),
+        );
         let c = self.zeros.len();
-        &call.x[((picture * call.height + source_y) * call.width + source_x) * c..][..c]
+        &call.x[((picture * call.height + y) * call.width + x) * c..][..c]
     }
 }

@@ -9,6 +9,9 @@ thread_local! {
 /// Buffers a thread keeps; kernels nest at most two.
 const KEPT: usize = 3;
 
+/// Largest buffer kept, in values: 64 MiB, the keys and values of a 64x64 map several times over.
+const KEPT_LEN: usize = 16 * 1024 * 1024;
+
 /// Runs `body` with `len` values of work memory, whose contents are whatever was left there.
 ///
 /// The buffer leaves the thread's store while `body` runs, so nesting (also through work stealing) is safe.
@@ -27,7 +30,7 @@ pub(crate) fn with<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
     }
     let result = body(&mut buffer[..len]);
     SPARE.with_borrow_mut(|spare| {
-        if spare.len() < KEPT {
+        if spare.len() < KEPT && buffer.len() <= KEPT_LEN {
             spare.push(buffer);
         }
     });

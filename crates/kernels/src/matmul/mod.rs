@@ -80,19 +80,42 @@ pub fn linear(call: &Linear<'_>, out: &mut [f32]) -> Result<()> {
         row_bias: None,
     };
     epilogue.check(OP, n, len)?;
-    let (x, stride) = (call.x, call.x_stride);
-    product_of_rows(
-        &Product {
-            rows: call.rows,
-            taps: 1,
-            len: k,
-            weight: call.weight.panels(),
-            epilogue,
-        },
-        |row, _| &x[row * stride..][..k],
-        out,
-    );
+    let product = Product {
+        rows: call.rows,
+        taps: 1,
+        len: k,
+        weight: call.weight.panels(),
+        epilogue,
+    };
+    product_of_rows(&product, &call, out);
     Ok(())
+}
+
+impl<'a> LeftSide<'a> for &Linear<'a> {
+    type Row = usize;
+    type Tap = ();
+
+    fn row(&self, row: usize) -> usize {
+        row * self.x_stride
+    }
+
+    fn tap(&self, _: usize) {}
+
+    fn run(&self, start: usize, (): ()) -> &'a [f32] {
+        &self.x[start..][..self.weight.in_features()]
+    }
+}
+
+/// The left-hand side of a product: finds the run of values a row has at a tap.
+pub(crate) trait LeftSide<'x>: Sync {
+    /// What there is to know of a row, found once a tile.
+    type Row: Copy;
+    /// What there is to know of a tap.
+    type Tap: Copy;
+
+    fn row(&self, row: usize) -> Self::Row;
+    fn tap(&self, tap: usize) -> Self::Tap;
+    fn run(&self, row: Self::Row, tap: Self::Tap) -> &'x [f32];
 }
 
 /// What is added to a product's rows.
@@ -164,10 +187,10 @@ fn tile_columns(rows: usize) -> usize {
     }
 }
 
-/// Computes every tile of the product; `row_at(row, tap)` gives a left-hand run of `len` values.
+/// Computes every tile of the product.
 pub(crate) fn product_of_rows<'x>(
     product: &Product<'_>,
-    row_at: impl Fn(usize, usize) -> &'x [f32] + Sync,
+    left: &impl LeftSide<'x>,
     out: &mut [f32],
 ) {
     assert_eq!(
@@ -189,9 +212,11 @@ pub(crate) fn product_of_rows<'x>(
         let rows = TILE_ROWS.min(product.rows - first);
         let end = columns.min(start + wide);
         let mut table = Vec::with_capacity(product.taps * rows);
+        let places: Vec<_> = (first..first + rows).map(|row| left.row(row)).collect();
         for tap in 0..product.taps {
-            for row in first..first + rows {
-                let run = row_at(row, tap);
+            let tap = left.tap(tap);
+            for &place in &places {
+                let run = left.run(place, tap);
                 assert!(
                     run.len() >= product.len,
                     "short left-hand run, this is a bug"

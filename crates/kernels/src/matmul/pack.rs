@@ -3,6 +3,8 @@
 //! Panel p holds columns 32 p and on: `[k][width]`, width 32, or 16 for a last panel of at most 16 columns; missing columns
 //! are 0. One layout serves all instruction sets: each reads a panel in strips of two of its vectors.
 
+use rayon::prelude::*;
+
 use crate::error::{Result, check_len, product};
 
 /// Columns of a full panel: two AVX-512 vectors.
@@ -55,26 +57,34 @@ impl PackedMatrix {
             "weight",
             &[out_features.saturating_add(PANEL), in_features],
         )?;
-        Ok(Self::from_fn(out_features, in_features, |column, k| {
-            weight[column * in_features + k]
+        Ok(Self::from_columns(out_features, in_features, |column| {
+            weight[column * in_features..(column + 1) * in_features]
+                .iter()
+                .copied()
         }))
     }
 
-    /// Packs the matrix whose element for output `column` and sum index `k` is `at(column, k)`.
-    pub(crate) fn from_fn(
+    /// Packs the matrix whose output column is given as its `in_features` values in the order of the sum; on all threads.
+    pub(crate) fn from_columns<I: Iterator<Item = f32>>(
         out_features: usize,
         in_features: usize,
-        at: impl Fn(usize, usize) -> f32,
+        column_at: impl Fn(usize) -> I + Sync,
     ) -> Self {
         let mut data = vec![0.0; packed_len(out_features, in_features)];
-        for start in (0..out_features).step_by(PANEL) {
-            let width = panel_width(out_features, start);
-            let panel = &mut data[start * in_features..];
-            for column in 0..width.min(out_features - start) {
-                for k in 0..in_features {
-                    panel[k * width + column] = at(start + column, k);
-                }
-            }
+        if in_features > 0 {
+            data.par_chunks_mut(PANEL * in_features)
+                .enumerate()
+                .for_each(|(panel, out)| {
+                    let start = panel * PANEL;
+                    let width = panel_width(out_features, start);
+                    for column in 0..width.min(out_features - start) {
+                        let mut at = column;
+                        column_at(start + column).for_each(|value| {
+                            out[at] = value;
+                            at += width;
+                        });
+                    }
+                });
         }
         Self {
             data,
