@@ -5,5 +5,6 @@
 
 mod backend;
 mod bad_input;
+mod models;
 mod pictures;
 mod support;
