@@ -1,5 +1,6 @@
 //! Configuration files, read with limits: a model folder is somebody else's data.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -39,7 +40,7 @@ pub(crate) fn read_object(path: &Path) -> Result<Value> {
         ))
         .with_hint("this is no configuration of a model; fetch the file anew"));
     }
-    match serde_json::from_str(&text) {
+    match serde_json::from_str(&without_non_numbers(&text)) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(other) => Err(Error::malformed(format!(
             "{}: found {}, expected a JSON object",
@@ -53,6 +54,39 @@ pub(crate) fn read_object(path: &Path) -> Result<Value> {
         .with_hint("fetch the file anew; a page saved in place of the file is a common cause")
         .with_source(error)),
     }
+}
+
+/// The text with the bare `NaN`, `Infinity` and `-Infinity` of Python's json module replaced by `null`.
+///
+/// diffusers writes `"lambda_min_clipped": -Infinity` into every DPM-Solver configuration it saves; there as elsewhere
+/// it means that no limit is set, which is what `null` says.
+fn without_non_numbers(text: &str) -> Cow<'_, str> {
+    if !text.contains("NaN") && !text.contains("Infinity") {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    let (mut rest, mut in_string) = (text, false);
+    while let Some(letter) = rest.chars().next() {
+        let word = ["-Infinity", "Infinity", "NaN"]
+            .into_iter()
+            .find(|word| rest.starts_with(word));
+        let length = match (word, letter) {
+            (Some(word), _) if !in_string => {
+                clean.push_str("null");
+                rest = &rest[word.len()..];
+                continue;
+            }
+            (_, '\\') if in_string => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (_, '"') => {
+                in_string = !in_string;
+                1
+            }
+            _ => letter.len_utf8(),
+        };
+        clean.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    Cow::Owned(clean)
 }
 
 /// What a JSON value is, in words.
@@ -82,6 +116,15 @@ mod tests {
     #[test]
     fn reads_an_object() {
         assert_eq!(read(br#"{"a": 1}"#).unwrap()["a"], 1);
+    }
+
+    #[test]
+    fn takes_pythons_numbers_that_json_has_not() {
+        let value =
+            read(br#"{"a": -Infinity, "b": [NaN, Infinity], "c": "NaN \\" Infinity"}"#).unwrap();
+        assert_eq!(value["a"], Value::Null);
+        assert_eq!(value["b"], serde_json::json!([null, null]));
+        assert_eq!(value["c"], "NaN \" Infinity");
     }
 
     #[test]
