@@ -41,6 +41,15 @@ pub enum Event {
         /// How many distinct texts.
         texts: usize,
     },
+    /// Denoising of a picture begins; its first step may take long.
+    Denoising {
+        /// Index of the picture within the batch, from 0.
+        image: usize,
+        /// Pictures in the batch.
+        images: usize,
+        /// Steps of this picture.
+        steps: usize,
+    },
     /// One denoising step is done.
     Step(StepEvent),
     /// Latents are being turned into pixels.

@@ -191,6 +191,11 @@ impl Call<'_> {
         ];
         let mut noise = TorchNoise::new([seed]);
         let x = self.scheduler.plan().start(noise.noise(&shape));
+        reporter.tell(&Event::Denoising {
+            image: index,
+            images: self.config.batch,
+            steps: self.scheduler.plan().steps().len(),
+        });
         let cancel = reporter.cancel;
         let mut denoiser = GuidedDenoiser {
             engine: &model.engine,

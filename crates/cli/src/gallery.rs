@@ -8,6 +8,7 @@ use tintype::{GeneratedImage, Timings};
 
 use crate::naming::Naming;
 use crate::output::{self, Form};
+use crate::progress::Progress;
 
 /// A picture on disk.
 #[derive(Debug)]
@@ -24,14 +25,16 @@ pub(crate) struct Saved {
 #[derive(Debug)]
 pub(crate) struct Gallery {
     naming: Naming,
+    progress: Progress,
     form: Form,
     pictures: Vec<Saved>,
 }
 
 impl Gallery {
-    pub(crate) fn new(naming: Naming, form: Form) -> Self {
+    pub(crate) fn new(naming: Naming, progress: Progress, form: Form) -> Self {
         Self {
             naming,
+            progress,
             form,
             pictures: Vec::new(),
         }
@@ -51,7 +54,8 @@ impl Gallery {
             .and_then(|bytes| metadata::write_atomically(&path, &bytes))
             .with_context(|| format!("cannot save the picture of seed {}", picture.seed))?;
         if self.form == Form::Text {
-            output::unless_gone(output::write_line(path.display()))?;
+            let written = self.progress.aside(|| output::write_line(path.display()));
+            output::unless_gone(written)?;
         }
         self.pictures.push(Saved {
             path,

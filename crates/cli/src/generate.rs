@@ -46,7 +46,7 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     });
     let machine = Machine::new(&args.model, &options, &model);
 
-    let mut gallery = Gallery::new(naming, args.form.form());
+    let mut gallery = Gallery::new(naming, progress.clone(), args.form.form());
     let outcome = denoise(model, config.clone(), &progress, &cancel, &mut gallery);
     progress.clear();
     let clock = Clock {

@@ -54,6 +54,11 @@ impl Progress {
         }
     }
 
+    /// Does what writes to the terminal while the bar is out of the way.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.screen().aside(write)
+    }
+
     /// Says a warning on stderr, and remembers it.
     pub(crate) fn warn(&self, warning: &str) {
         let mut screen = self.screen();
@@ -82,7 +87,9 @@ impl Observer for Progress {
                 received_bytes,
                 total_bytes,
             } => {
-                self.screen().download(file, *received_bytes, *total_bytes);
+                let unit = Unit::Bytes(*total_bytes);
+                self.screen()
+                    .stage(&format!("fetching {file}"), "", unit, *received_bytes);
             }
             Event::Loading {
                 component,
@@ -90,24 +97,29 @@ impl Observer for Progress {
                 done,
                 total,
             } => {
-                let mut screen = self.screen();
-                screen.stage(&format!("loading {component}"), path.display(), || {
-                    counted("tensors")
-                });
-                screen.position(*done as u64, Some(*total as u64));
+                let unit = Unit::Counted("tensors", *total as u64);
+                let stage = format!("loading {component}");
+                self.screen()
+                    .stage(&stage, path.display(), unit, *done as u64);
             }
             Event::Loaded { elapsed } => {
                 self.clear();
                 self.say(format_args!("loaded in {}", seconds(*elapsed)));
             }
             Event::EncodingText { texts } => {
+                let detail = format_args!("{texts} texts");
                 self.screen()
-                    .stage("encoding text", format_args!("{texts} texts"), spinner);
+                    .stage("encoding text", detail, Unit::Unknown, 0);
             }
+            Event::Denoising {
+                image,
+                images,
+                steps,
+            } => self.screen().steps(*image, *images, *steps, 0),
             Event::Step(step) => self.screen().step(step),
             Event::Decoding { image, total } => {
                 let stage = of("decoding picture", *image, *total);
-                self.screen().stage(&stage, "", spinner);
+                self.screen().stage(&stage, "", Unit::Unknown, 0);
             }
             // Saved by whoever waits for pictures.
             Event::Finished(_) => {}
@@ -116,10 +128,24 @@ impl Observer for Progress {
     }
 }
 
+/// What the length of a stage is counted in.
+#[derive(Clone, Copy)]
+enum Unit {
+    /// Things of this name, so many in all.
+    Counted(&'static str, u64),
+    /// Bytes, so many in all if that is known.
+    Bytes(Option<u64>),
+    /// Nothing: it takes as long as it takes.
+    Unknown,
+}
+
 impl Screen {
-    /// Turns to `stage`, unless it is there already.
-    fn stage(&mut self, stage: &str, detail: impl Display, style: impl FnOnce() -> ProgressStyle) {
+    /// Shows that `stage` has come to `position`.
+    fn stage(&mut self, stage: &str, detail: impl Display, unit: Unit, position: u64) {
         if self.stage == stage {
+            if let Some(bar) = &self.bar {
+                bar.set_position(position);
+            }
             return;
         }
         self.clear();
@@ -128,40 +154,32 @@ impl Screen {
             Talk::Quiet | Talk::Warnings => {}
             Talk::Lines => self.line(format_args!("{stage} {detail}").to_string().trim_end()),
             Talk::Bars => {
-                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-                bar.set_style(style());
-                bar.set_prefix(stage.to_owned());
+                // Hidden until it is whole, or a bar without length would flash up.
+                let bar =
+                    ProgressBar::with_draw_target(unit.length(), ProgressDrawTarget::hidden())
+                        .with_style(unit.style())
+                        .with_prefix(stage.to_owned())
+                        .with_position(position);
+                bar.set_draw_target(ProgressDrawTarget::stderr());
                 bar.enable_steady_tick(TICK);
                 self.bar = Some(bar);
             }
         }
     }
 
-    fn position(&self, position: u64, total: Option<u64>) {
-        let Some(bar) = &self.bar else { return };
-        if let Some(total) = total {
-            bar.set_length(total);
-        }
-        bar.set_position(position);
-    }
-
-    fn download(&mut self, file: &str, received: u64, total: Option<u64>) {
-        self.stage(&format!("fetching {file}"), "", || {
-            if total.is_some() {
-                bytes()
-            } else {
-                bytes_of_unknown()
-            }
-        });
-        self.position(received, total);
+    fn steps(&mut self, image: usize, images: usize, total: usize, done: usize) {
+        let stage = of("denoising picture", image, images);
+        let detail = format_args!("in {total} steps");
+        self.stage(
+            &stage,
+            detail,
+            Unit::Counted("steps", total as u64),
+            done as u64,
+        );
     }
 
     fn step(&mut self, event: &StepEvent) {
-        let stage = of("denoising picture", event.image, event.images);
-        self.stage(&stage, format_args!("in {} steps", event.total), || {
-            counted("steps")
-        });
-        self.position(event.step as u64, Some(event.total as u64));
+        self.steps(event.image, event.images, event.total, event.step);
         if let Some(bar) = &self.bar {
             bar.set_message(format!(
                 "{}, {} left",
@@ -172,10 +190,14 @@ impl Screen {
     }
 
     fn line(&self, line: impl Display) {
-        let write = || {
+        self.aside(|| {
             // Nobody is left to tell when stderr is closed.
             let _ = writeln!(io::stderr(), "{line}");
-        };
+        });
+    }
+
+    /// Does what writes to the terminal while the bar is out of the way.
+    fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),
@@ -190,28 +212,30 @@ impl Screen {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .expect("templates are constants, this is a bug")
-        .progress_chars("=> ")
-}
+impl Unit {
+    fn length(self) -> Option<u64> {
+        match self {
+            Self::Counted(_, length) => Some(length),
+            Self::Bytes(length) => length,
+            Self::Unknown => None,
+        }
+    }
 
-fn counted(unit: &str) -> ProgressStyle {
-    style(&format!(
-        "{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {unit} {{msg}}"
-    ))
-}
-
-fn bytes() -> ProgressStyle {
-    style("{prefix} [{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left")
-}
-
-fn bytes_of_unknown() -> ProgressStyle {
-    style("{prefix} {spinner} {bytes}, {bytes_per_sec}")
-}
-
-fn spinner() -> ProgressStyle {
-    style("{prefix} {spinner} {elapsed}")
+    fn style(self) -> ProgressStyle {
+        let template = match self {
+            Self::Counted(unit, _) => {
+                &format!("{{prefix}} [{{wide_bar}}] {{pos}}/{{len}} {unit} {{msg}}")
+            }
+            Self::Bytes(Some(_)) => {
+                "{prefix} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left"
+            }
+            Self::Bytes(None) => "{prefix} {spinner} {bytes}, {bytes_per_sec}",
+            Self::Unknown => "{prefix} {spinner} {elapsed}",
+        };
+        ProgressStyle::with_template(template)
+            .expect("templates are constants, this is a bug")
+            .progress_chars("=> ")
+    }
 }
 
 /// "decoding picture 2 of 3", and nothing about numbers where there is only one.
@@ -270,13 +294,13 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for style in [
-            counted,
-            |_: &str| bytes(),
-            |_: &str| bytes_of_unknown(),
-            |_: &str| spinner(),
+        for unit in [
+            Unit::Counted("steps", 3),
+            Unit::Bytes(Some(1)),
+            Unit::Bytes(None),
+            Unit::Unknown,
         ] {
-            drop(style("steps"));
+            drop(unit.style());
         }
     }
 
