@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::golden::Golden;
 
 /// Prints a row for each component that diffusers recorded.
-pub fn table(source: &str, golden: &Golden, kind: EngineKind) -> Outcome<()> {
+pub(crate) fn table(source: &str, golden: &Golden, kind: EngineKind) -> Outcome<()> {
     let engine = Engine::new(kind, Device::Cpu, None)?;
     let source = ModelSource::parse(source)?;
     let checkpoint = Checkpoint::open(&source, &OpenOptions::default(), &mut |_: &Event| {})?;

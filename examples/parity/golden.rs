@@ -8,26 +8,26 @@ use tintype::{HostTensor, SamplingConfig};
 use crate::Outcome;
 
 /// What diffusers recorded of one checkpoint.
-pub struct Golden {
+pub(crate) struct Golden {
     json: Value,
     tensors: Vec<u8>,
 }
 
 /// What diffusers made: final latents and pixels, all pictures of the case one after the other.
-pub struct Pictures {
-    pub latents: Vec<f32>,
-    pub pixels: Vec<u8>,
+pub(crate) struct Pictures {
+    pub(crate) latents: Vec<f32>,
+    pub(crate) pixels: Vec<u8>,
 }
 
 impl Golden {
-    pub fn open(folder: &Path) -> Outcome<Self> {
+    pub(crate) fn open(folder: &Path) -> Outcome<Self> {
         let json = serde_json::from_slice(&std::fs::read(folder.join("golden.json"))?)?;
         let tensors = std::fs::read(folder.join("golden.safetensors"))?;
         Ok(Self { json, tensors })
     }
 
     /// The cases wanted, or all, in the file's order.
-    pub fn cases(&self, wanted: &[String]) -> Vec<String> {
+    pub(crate) fn cases(&self, wanted: &[String]) -> Vec<String> {
         let all = self.json["cases"]
             .as_object()
             .into_iter()
@@ -38,12 +38,12 @@ impl Golden {
     }
 
     /// Whether diffusers recorded `name`.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.tensor(name).is_ok()
     }
 
     /// A recorded f32 tensor.
-    pub fn tensor(&self, name: &str) -> Outcome<HostTensor> {
+    pub(crate) fn tensor(&self, name: &str) -> Outcome<HostTensor> {
         let tensors = safetensors::SafeTensors::deserialize(&self.tensors)?;
         let view = tensors.tensor(name)?;
         let values = view
@@ -63,7 +63,7 @@ impl Golden {
     }
 
     /// What case `name` asked for, and what came of it.
-    pub fn run(&self, name: &str) -> Outcome<(SamplingConfig, Pictures)> {
+    pub(crate) fn run(&self, name: &str) -> Outcome<(SamplingConfig, Pictures)> {
         let case = &self.json["cases"][name];
         let text = |key: &str| case[key].as_str().map(str::to_owned);
         let count = |key: &str| case[key].as_u64().map(|n| n as usize);

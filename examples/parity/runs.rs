@@ -8,7 +8,7 @@ use crate::Outcome;
 use crate::golden::{Golden, Pictures};
 
 /// Prints a row a case; those in `wanted`, or all.
-pub fn table(
+pub(crate) fn table(
     source: &str,
     golden: &Golden,
     options: &LoadOptions,

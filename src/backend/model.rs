@@ -151,7 +151,8 @@ pub(super) fn text_to_image_obstacle(checkpoint: &Checkpoint) -> Option<String> 
     if let Some(obstacle) = checkpoint.family.text_to_image_obstacle {
         return Some(obstacle.to_owned());
     }
-    let channels = |config: &serde_json::Value, key: &str| config.get(key).and_then(|v| v.as_u64());
+    let channels =
+        |config: &serde_json::Value, key: &str| config.get(key).and_then(serde_json::Value::as_u64);
     let sample = channels(&checkpoint.unet.config, "in_channels").unwrap_or(4);
     let latent = channels(&checkpoint.vae.config, "latent_channels").unwrap_or(4);
     (sample != latent).then(|| {

@@ -189,7 +189,7 @@ fn compare(
                     name: expected.name.clone(),
                     found,
                     expected: expected.shape.clone(),
-                })
+                });
             }
             Some(_) => {}
         }

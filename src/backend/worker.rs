@@ -56,7 +56,7 @@ impl CandleSDBackend {
         let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
         thread::Builder::new()
             .name("tintype-model".into())
-            .spawn(move || serve(model, jobs))
+            .spawn(move || serve(&model, jobs))
             .map_err(|source| {
                 Error::new(ErrorKind::Io, format!("no thread for the model: {source}"))
                     .with_source(source)
@@ -139,7 +139,7 @@ fn thread_is_gone() -> Error {
 }
 
 /// Answers calls until the last handle is dropped.
-fn serve(model: SDModel, mut jobs: mpsc::Receiver<Job>) {
+fn serve(model: &SDModel, mut jobs: mpsc::Receiver<Job>) {
     while let Some(job) = jobs.blocking_recv() {
         let Job {
             config,

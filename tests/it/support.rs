@@ -6,7 +6,7 @@ use tintype::{CancelToken, EngineKind, GeneratedImage, LoadOptions, SDModel, Sam
 use tintype_testkit::{Case, Form, Golden, TinyModel};
 
 /// A tiny model of `family`, loaded from a folder that is removed when the value is dropped.
-pub fn load(family: &str, engine: EngineKind) -> (tempfile::TempDir, SDModel) {
+pub(crate) fn load(family: &str, engine: EngineKind) -> (tempfile::TempDir, SDModel) {
     let folder = tempfile::tempdir().unwrap();
     TinyModel::family(family).write_folder(folder.path(), &Form::default());
     let model = load_path(folder.path(), engine);
@@ -14,7 +14,7 @@ pub fn load(family: &str, engine: EngineKind) -> (tempfile::TempDir, SDModel) {
 }
 
 /// The model at `path`.
-pub fn load_path(path: &Path, engine: EngineKind) -> SDModel {
+pub(crate) fn load_path(path: &Path, engine: EngineKind) -> SDModel {
     SDModel::load(
         path.to_str().unwrap(),
         &LoadOptions {
@@ -26,7 +26,7 @@ pub fn load_path(path: &Path, engine: EngineKind) -> SDModel {
 }
 
 /// A small, quick request.
-pub fn quick() -> SamplingConfig {
+pub(crate) fn quick() -> SamplingConfig {
     SamplingConfig {
         prompt: "a photo of a cat".into(),
         steps: 3,
@@ -38,14 +38,14 @@ pub fn quick() -> SamplingConfig {
 }
 
 /// The pictures of `config`.
-pub fn generate(model: &SDModel, config: &SamplingConfig) -> Vec<GeneratedImage> {
+pub(crate) fn generate(model: &SDModel, config: &SamplingConfig) -> Vec<GeneratedImage> {
     model
         .generate(config, &mut |_: &tintype::Event| {}, &CancelToken::new())
         .unwrap_or_else(|error| panic!("{config:?}: {error}"))
 }
 
 /// What a recorded case asks for.
-pub fn config_of(golden: &Golden, case: &Case) -> SamplingConfig {
+pub(crate) fn config_of(golden: &Golden, case: &Case) -> SamplingConfig {
     // diffusers counts skipped layers from the one it uses anyhow: the last, or for SDXL the last but one.
     let default_layer = if golden.notes()["tokens"].get("cond_2").is_some() {
         2
