@@ -65,7 +65,7 @@ fn unet(engine: &Engine, checkpoint: &Checkpoint, golden: &Golden) -> Outcome<Ho
         }),
         false => None,
     };
-    let context = golden.tensor("unet.in.context")?;
+    let context = golden.context()?;
     let conditioning = unet.prepare(&Conditioning {
         context,
         addition,

@@ -11,6 +11,8 @@ use crate::Outcome;
 pub(crate) struct Golden {
     json: Value,
     tensors: Vec<u8>,
+    /// The record of the family that owns the text towers, where that is another one.
+    text: Option<Box<Golden>>,
 }
 
 /// What diffusers made: final latents and pixels, all pictures of the case one after the other.
@@ -21,9 +23,19 @@ pub(crate) struct Pictures {
 
 impl Golden {
     pub(crate) fn open(folder: &Path) -> Outcome<Self> {
-        let json = serde_json::from_slice(&std::fs::read(folder.join("golden.json"))?)?;
+        let json: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json"))?)?;
         let tensors = std::fs::read(folder.join("golden.safetensors"))?;
-        Ok(Self { json, tensors })
+        let text = match json["text_like"].as_str() {
+            Some(owner) if json["family"] != owner => {
+                Some(Box::new(Self::open(&folder.with_file_name(owner))?))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            json,
+            tensors,
+            text,
+        })
     }
 
     /// The cases wanted, or all, in the file's order.
@@ -51,6 +63,18 @@ impl Golden {
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         Ok(HostTensor::new(view.shape(), values.collect())?)
+    }
+
+    /// Text of the UNet's recorded input, unconditional first: its own, or joined from that of the text towers.
+    pub(crate) fn context(&self) -> Outcome<HostTensor> {
+        if self.has("unet.in.context") {
+            return self.tensor("unet.in.context");
+        }
+        let owner = self.text.as_deref().unwrap_or(self);
+        Ok(HostTensor::concat(&[
+            owner.tensor("text.uncond")?,
+            owner.tensor("text.cond")?,
+        ])?)
     }
 
     /// diffusers counts skipped layers from the one it uses anyhow: the last, or for SDXL the last but one.
