@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn takes_pythons_numbers_that_json_has_not() {
         let value =
-            read(br#"{"a": -Infinity, "b": [NaN, Infinity], "c": "NaN \\" Infinity"}"#).unwrap();
+            read(br#"{"a": -Infinity, "b": [NaN, Infinity], "c": "NaN \" Infinity"}"#).unwrap();
         assert_eq!(value["a"], Value::Null);
         assert_eq!(value["b"], serde_json::json!([null, null]));
         assert_eq!(value["c"], "NaN \" Infinity");
