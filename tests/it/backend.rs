@@ -49,6 +49,11 @@ async fn events_come_in_order_and_the_steps_are_all_there() {
         .iter()
         .map(|event| match event {
             Event::EncodingText { texts } => format!("text {texts}"),
+            Event::Denoising {
+                image,
+                images,
+                steps,
+            } => format!("denoise {image}/{images} in {steps}"),
             Event::Step(step) => format!("step {}.{}/{}", step.image, step.step, step.total),
             Event::Decoding { image, total } => format!("decode {image}/{total}"),
             Event::Finished(picture) => format!("finished {}", picture.seed),
@@ -57,11 +62,13 @@ async fn events_come_in_order_and_the_steps_are_all_there() {
         .collect();
     let expected = [
         "text 2",
+        "denoise 0/2 in 3",
         "step 0.1/3",
         "step 0.2/3",
         "step 0.3/3",
         "decode 0/2",
         "finished 42",
+        "denoise 1/2 in 3",
         "step 1.1/3",
         "step 1.2/3",
         "step 1.3/3",
