@@ -5,6 +5,7 @@
 
 mod backend;
 mod bad_input;
+#[cfg(test)]
 mod models;
 mod pictures;
 mod support;

@@ -214,6 +214,21 @@ fn unet_keys_that_cannot_be_honoured_are_refused_by_name() {
             Malformed,
             "unet/config.json: `addition_time_embed_dim` is absent, expected a width, since `addition_embed_type` is \"text_time\"",
         ),
+    ];
+    check(cases, &sd15_unet(), |config| {
+        UNetConfig::from_json("unet", config).map(drop)
+    });
+}
+
+#[test]
+fn unet_keys_that_contradict_each_other_are_refused_by_name() {
+    use ErrorKind::{Malformed, Unsupported};
+    let case = |changes, kind, message| Case {
+        changes,
+        kind,
+        message,
+    };
+    let cases = vec![
         case(
             json!({"down_block_types": ["SimpleCrossAttnDownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"]}),
             Unsupported,
