@@ -8,6 +8,7 @@
 
 mod blocks;
 mod config;
+mod per_block;
 
 pub use config::{AdditionConfig, AttentionConfig, BlockConfig, MidConfig, TimeConfig, UNetConfig};
 

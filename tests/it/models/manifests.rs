@@ -121,3 +121,21 @@ fn text_towers_load_with_and_without_their_prefix() {
     let prefixed = component("sd15", "text_encoder");
     assert!(names(&prefixed).contains(&"text_model.final_layer_norm.weight".to_owned()));
 }
+
+/// Published sizes: SD 1.5's UNet has 859,520,964 parameters, 686 tensors.
+#[test]
+fn the_full_size_unet_of_sd15_has_its_published_number_of_parameters() {
+    let mut source = Formula::of("sd15", "unet");
+    source.specs.clear();
+    let mut unet = source.into_component("sd15");
+    unet.config["block_out_channels"] = vec![320, 640, 1280, 1280].into();
+    unet.config["attention_head_dim"] = 8.into();
+    unet.config["cross_attention_dim"] = 768.into();
+    unet.config["norm_num_groups"] = 32.into();
+    let tensors = models::expected_tensors(&unet).unwrap().unwrap();
+    let parameters: usize = tensors
+        .iter()
+        .map(|tensor| tensor.shape.iter().product::<usize>())
+        .sum();
+    assert_eq!((tensors.len(), parameters), (686, 859_520_964));
+}
