@@ -156,6 +156,10 @@ pub(crate) struct LoadArgs {
     /// Variant of the weight files, such as fp16 [default: the plain files]
     #[arg(long, value_name = "NAME", env = "TINTYPE_VARIANT")]
     pub(crate) variant: Option<String>,
+    /// Diffusers folder whose configurations describe a single file of no published shape; its weights
+    /// are not needed [default: the family's published ones]
+    #[arg(long, value_name = "FOLDER", env = "TINTYPE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Where to compute: cpu, cuda[:INDEX] or metal[:INDEX] [default: cpu]
     #[arg(long, value_name = "DEVICE", env = "TINTYPE_DEVICE")]
     pub(crate) device: Option<String>,
@@ -206,7 +210,7 @@ impl LoadArgs {
                 .map_or(Ok(EngineKind::default()), str::parse)?,
             vae: self.vae.clone(),
             variant: self.variant.clone(),
-            ..LoadOptions::default()
+            config: self.config.clone(),
         })
     }
 }

@@ -56,6 +56,7 @@ pub(crate) struct Machine {
     model: String,
     vae: Option<String>,
     variant: Option<String>,
+    config: Option<String>,
     device: String,
     dtype: String,
     engine: String,
@@ -77,14 +78,19 @@ impl Machine {
         let engine = model.engine();
         Self {
             model: source.to_owned(),
-            vae: options.vae.as_ref().map(|path| path.display().to_string()),
+            vae: shown(options.vae.as_deref()),
             variant: options.variant.clone(),
+            config: shown(options.config.as_deref()),
             device: engine.device().to_string(),
             dtype: engine.dtype().to_string(),
             engine: engine.kind().to_string(),
             threads: rayon::current_num_threads(),
         }
     }
+}
+
+fn shown(path: Option<&Path>) -> Option<String> {
+    path.map(|path| path.display().to_string())
 }
 
 /// How long loading and the whole run took.

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
+use tintype_testkit::{Single, TinyModel};
 
 use crate::support::{Place, Run};
 
@@ -39,6 +40,18 @@ fn size_of_png(bytes: &[u8]) -> (u32, u32) {
     assert_eq!(bytes[..8], *b"\x89PNG\r\n\x1a\n");
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     (number(16), number(20))
+}
+
+/// The compressed pixels of a PNG.
+fn pixels(bytes: &[u8]) -> &[u8] {
+    let start = find(bytes, b"IDAT").unwrap();
+    &bytes[start..find(bytes, b"IEND").unwrap()]
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
 
 #[test]
@@ -232,6 +245,52 @@ fn a_model_that_lacks_tensors_is_refused_with_all_their_names() {
     }
     assert!(report["obstacle"].is_string(), "{report}");
     assert_eq!(place.pictures(), [""; 0]);
+}
+
+#[test]
+fn a_single_file_gives_the_folders_pixels() {
+    let place = place_with("sd15");
+    TinyModel::family("sd15").write_single_file(&place.path("m.safetensors"), Single::default());
+    place.run(with(&["--out", "folder.png"])).ok();
+    let mut request = with(&["--out", "file.png", "--config", "model"]);
+    request[3] = "m.safetensors";
+    place.run(&request).ok();
+    assert!(pixels(&place.read("file.png")) == pixels(&place.read("folder.png")));
+    let report = place
+        .run(["inspect", "m.safetensors", "--config", "model"])
+        .ok();
+    assert!(report.contains("Stable Diffusion 1.x (sd1)"), "{report}");
+}
+
+#[test]
+fn a_picture_that_breaks_is_not_written() {
+    let place = place_with("sd15");
+    place.poison(
+        "model/unet/diffusion_pytorch_model.safetensors",
+        "conv_out.bias",
+    );
+    let stderr = place.run(with(&[])).fails_with(8);
+    assert!(stderr.contains("NaN"), "{stderr}");
+    assert_eq!(place.pictures(), [""; 0]);
+}
+
+#[test]
+fn a_picture_without_settings_says_so() {
+    let place = place_with("sd15");
+    place.run(with(&["--out", "x.png"])).ok();
+    let mut bytes = place.read("x.png");
+    let chunk = find(&bytes, b"parameters\0").unwrap();
+    let length = u32::from_be_bytes(bytes[chunk - 8..chunk - 4].try_into().unwrap());
+    bytes.drain(chunk - 8..chunk + length as usize + 4);
+    std::fs::write(place.path("bare.png"), &bytes).unwrap();
+    let stderr = place.run(["inspect", "bare.png"]).fails_with(7);
+    assert!(
+        stderr.contains("bare.png") && stderr.contains("parameters"),
+        "{stderr}"
+    );
+    std::fs::write(place.path("cut.png"), &bytes[..20]).unwrap();
+    let stderr = place.run(["inspect", "cut.png"]).fails_with(3);
+    assert!(stderr.contains("cut.png"), "{stderr}");
 }
 
 #[test]

@@ -44,6 +44,17 @@ impl Place {
         std::fs::write(self.path(name), document.to_string()).unwrap();
     }
 
+    /// Puts NaN into the first element of `tensor` in an f32 safetensors file.
+    pub(crate) fn poison(&self, name: &str, tensor: &str) {
+        let mut bytes = self.read(name);
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let offset = header[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+        let start = 8 + length + offset;
+        bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap()
     }

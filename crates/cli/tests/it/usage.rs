@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::process::Stdio;
 
+use tintype_testkit::write_hostile;
+
 use crate::expected::assert_expected;
 use crate::support::{Place, Run};
 
@@ -128,6 +130,9 @@ fn refuses_outputs_that_cannot_be_written_before_looking_for_the_model() {
 fn refuses_what_is_no_model() {
     let place = Place::new();
     std::fs::create_dir(place.path("empty")).unwrap();
+    std::fs::write(place.path("notes.txt"), "to do").unwrap();
+    std::fs::write(place.path("short.safetensors"), [8, 0, 0]).unwrap();
+    write_hostile(&place.path("evil.ckpt"), "os", "system", "touch owned");
     let cases: &[(&[&str], i32, &str)] = &[
         (
             &["generate", "a cat", "--model", "nowhere"],
@@ -139,6 +144,18 @@ fn refuses_what_is_no_model() {
             7,
             "model_index.json",
         ),
+        (
+            &["generate", "a cat", "--model", "notes.txt"],
+            3,
+            "notes.txt",
+        ),
+        (
+            &["generate", "a cat", "--model", "short.safetensors"],
+            3,
+            "short.safetensors",
+        ),
+        (&["generate", "a cat", "--model", "evil.ckpt"], 3, "system"),
+        (&["inspect", "evil.ckpt"], 3, "system"),
         (&["inspect", "nowhere.png"], 7, "nowhere.png"),
         (&["inspect", "empty"], 7, "model_index.json"),
     ];
@@ -149,6 +166,7 @@ fn refuses_what_is_no_model() {
             "{arguments:?}: {stderr}"
         );
     }
+    assert!(!place.path("owned").exists());
 }
 
 #[test]
