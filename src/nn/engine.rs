@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tintype_kernels::Isa;
+
 use super::cpu::Pool;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -150,6 +152,18 @@ pub(super) enum Backend {
     Candle(candle_core::Device),
 }
 
+/// Refuses a `TINTYPE_ISA` that this machine cannot run, which a measurement would otherwise mistake for another.
+fn check_forced_isa() -> Result<()> {
+    let Some(found) = Isa::forced_but_unavailable() else {
+        return Ok(());
+    };
+    let available: Vec<_> = Isa::available().iter().map(|isa| isa.name()).collect();
+    Err(Error::invalid(format!(
+        "TINTYPE_ISA is {found:?}, expected one that this machine can run: {}",
+        available.join(", ")
+    )))
+}
+
 impl Engine {
     /// Opens `device`. Without `dtype` the processor computes in f32 and a GPU in f16.
     ///
@@ -161,6 +175,7 @@ impl Engine {
             Device::Cpu => DType::F32,
             Device::Cuda(_) | Device::Metal(_) => DType::F16,
         });
+        check_forced_isa()?;
         let backend = match (kind, device) {
             (EngineKind::Cpu, Device::Cpu) => Backend::Cpu(Arc::default()),
             (EngineKind::Auto, Device::Cpu) if dtype == DType::F32 => Backend::Cpu(Arc::default()),
