@@ -161,7 +161,8 @@ impl ClipTokenizer {
             .collect();
         String::from_utf8_lossy(&bytes)
             .replace(vocabulary::END_OF_WORD, " ")
-            .trim()
+            // Python's idea of white space: it counts four separators among the control characters.
+            .trim_matches(|char: char| char.is_whitespace() || matches!(char, '\x1c'..='\x1f'))
             .to_owned()
     }
 
