@@ -37,6 +37,7 @@ impl LoadOptions {
             vae: self.vae.clone(),
             variant: self.variant.clone(),
             config: self.config.clone(),
+            ..OpenOptions::default()
         }
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::folder::{self, Parts};
-use super::{Component, Family, single_file, vae_file};
+use super::hub::{self, HubOptions};
+use super::{Component, Family, hash, single_file, vae_file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Observer;
 
@@ -39,6 +40,11 @@ impl ModelSource {
         if path.exists() {
             return Ok(Self::File(path.to_owned()));
         }
+        Self::parse_hub(text)
+    }
+
+    /// Reads a hub id, `owner/name[@revision]`.
+    pub(crate) fn parse_hub(text: &str) -> Result<Self> {
         let (repo, revision) = match text.split_once('@') {
             Some((repo, revision)) => (repo, Some(revision)),
             None => (text, None),
@@ -102,6 +108,8 @@ pub struct OpenOptions {
     /// A folder in diffusers' form whose configurations (`model_index.json` and each `config.json`; weights
     /// are not needed) describe a single file, for models of no published shape. A folder has its own.
     pub config: Option<PathBuf>,
+    /// Where models from the hub are kept and how they are reached.
+    pub hub: HubOptions,
 }
 
 /// An opened checkpoint: configurations read, tensors mapped, nothing copied yet.
@@ -143,14 +151,16 @@ impl Checkpoint {
         options: &OpenOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
+        if let (Some(config), ModelSource::Folder(_) | ModelSource::Hub { .. }) =
+            (&options.config, source)
+        {
+            return Err(Error::invalid(format!(
+                "the configurations in {} were given for {source}, expected a single file; a folder has its own",
+                config.display()
+            )));
+        }
         match source {
             ModelSource::Folder(path) => {
-                if let Some(config) = &options.config {
-                    return Err(Error::invalid(format!(
-                        "the configurations in {} were given for {source}, expected a single file; a folder has its own",
-                        config.display()
-                    )));
-                }
                 let parts = folder::open(path, options, observer)?;
                 Self::assemble(source, parts, options, title_of_folder(path))
             }
@@ -159,9 +169,12 @@ impl Checkpoint {
                 let title = path.file_stem().unwrap_or_default().to_string_lossy();
                 Self::assemble(source, parts, options, title.into_owned())
             }
-            ModelSource::Hub { .. } => Err(Error::unsupported(format!(
-                "{source}: the hub is not reached yet"
-            ))),
+            ModelSource::Hub { repo, revision } => {
+                let folder = hub::folder_for(repo, revision.as_deref(), options, observer)?;
+                let parts = folder::open(&folder, options, observer)?;
+                let title = repo.rsplit('/').next().unwrap_or(repo);
+                Self::assemble(source, parts, options, title.to_owned())
+            }
         }
     }
 
@@ -209,6 +222,18 @@ impl Checkpoint {
             .into_iter()
             .flatten()
             .chain([&self.unet, &self.vae])
+    }
+
+    /// The first ten hexadecimal digits of the single file's SHA-256, as pictures record it ("Model hash");
+    /// `None` for folders. Reads the whole file, so ask once.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn file_hash(&self) -> Result<Option<String>> {
+        match &self.source {
+            ModelSource::File(path) => hash::short_sha256(path).map(Some),
+            ModelSource::Folder(_) | ModelSource::Hub { .. } => Ok(None),
+        }
     }
 
     /// Width and height in pixels of the pictures the model was trained on: the UNet's `sample_size` times

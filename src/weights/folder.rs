@@ -144,6 +144,12 @@ pub(crate) fn open(
     };
     let text_encoder = optional("text_encoder")?;
     let text_encoder_2 = optional("text_encoder_2")?;
+    if text_encoder.is_none() && text_encoder_2.is_none() {
+        return Err(Error::unsupported(format!(
+            "{}: found no text encoder, expected text_encoder or text_encoder_2",
+            context()
+        )));
+    }
     let unet = component::open(&folder.join("unet"), "unet", variant)?;
     let vae = match options.vae {
         Some(_) => None,

@@ -8,6 +8,8 @@
 mod checkpoint;
 mod component;
 mod folder;
+mod hash;
+mod hub;
 mod json;
 mod ldm;
 mod mmap;
@@ -17,6 +19,7 @@ mod safetensors;
 mod seen;
 mod single_file;
 mod spec;
+mod summary;
 mod tensor_file;
 mod vae_file;
 mod view;
@@ -29,7 +32,9 @@ use std::sync::Arc;
 use crate::error::Result;
 
 pub use checkpoint::{Checkpoint, ModelSource, OpenOptions};
+pub use hub::{HubOptions, Network, PullOptions, pull};
 pub use spec::{FAMILIES, Family};
+pub use summary::{ComponentSummary, Summary};
 
 /// Element type of a tensor as stored in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -108,16 +108,17 @@ pub(crate) fn prefixes(names: &[String]) -> String {
     let mut order: Vec<_> = counts.into_iter().collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let more = order.len().saturating_sub(SHOWN);
-    let mut text = order
+    let shown = order
         .iter()
         .take(SHOWN)
         .map(|(prefix, count)| format!("{count} tensors {prefix}*"))
         .collect::<Vec<_>>()
         .join(", ");
-    if more > 0 {
-        text.push_str(&format!(" and {more} other prefixes"));
+    if more == 0 {
+        shown
+    } else {
+        format!("{shown} and {more} other prefixes")
     }
-    text
 }
 
 #[cfg(test)]

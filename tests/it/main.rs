@@ -5,7 +5,10 @@
 
 mod backend;
 mod bad_input;
-#[cfg(test)]
+mod loading;
+mod loading_errors;
+mod metadata;
 mod models;
 mod pictures;
 mod support;
+mod tokenizer;

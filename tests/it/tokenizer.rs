@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tintype::tokenizer::ClipTokenizer;
+use tintype_testkit::Golden;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -118,25 +119,12 @@ fn families_pad_as_their_own_configuration_says() {
     ] {
         let tokenizer = ClipTokenizer::from_folder(&fixtures().join(folder)).unwrap();
         let family = folder.split('/').next().unwrap();
-        let golden = std::fs::read(fixtures().join(family).join("golden.json")).unwrap();
-        let golden: Value = serde_json::from_slice(&golden).unwrap();
+        let golden = Golden::of(family);
         let suffix = if folder.ends_with("_2") { "_2" } else { "" };
-        let recorded = |name: &str| {
-            golden["tokens"][format!("{name}{suffix}")]
-                .as_array()
-                .cloned()
-        };
+        let recorded = |kind: &str| golden.tokens(&format!("{kind}{suffix}"));
         assert_eq!(tokenizer.pad_id(), pad, "{folder}");
-        assert_eq!(golden["prompt"], prompt, "{folder}");
-        assert_eq!(
-            recorded("cond").unwrap(),
-            tokenizer.encode(prompt).ids,
-            "{folder}"
-        );
-        assert_eq!(
-            recorded("uncond").unwrap(),
-            tokenizer.encode("").ids,
-            "{folder}"
-        );
+        assert_eq!(golden.notes()["prompt"], prompt, "{folder}");
+        assert_eq!(recorded("cond"), tokenizer.encode(prompt).ids, "{folder}");
+        assert_eq!(recorded("uncond"), tokenizer.encode("").ids, "{folder}");
     }
 }

@@ -243,7 +243,7 @@ impl<'a> Machine<'a> {
         Ok(taken
             .iter()
             .rev()
-            .fold(0, |number, &byte| number << 8 | u64::from(byte)))
+            .fold(0, |number, &byte| (number << 8) | u64::from(byte)))
     }
 
     /// A length, checked against what is left before it is used.
