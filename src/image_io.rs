@@ -15,6 +15,10 @@ use crate::host::HostTensor;
 /// # Errors
 /// When a value is NaN or infinite (no black picture is made of it), or the shape is not that of
 /// RGB pictures.
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "the buffer is made of the very size the picture needs"
+)]
 pub fn tensor_to_images(x: &HostTensor) -> Result<Vec<DynamicImage>> {
     let (batch, channels, height, width) = x.dims4()?;
     let (Ok(width_px), Ok(height_px), 3) = (u32::try_from(width), u32::try_from(height), channels)

@@ -58,12 +58,13 @@ fn unet(engine: &Engine, checkpoint: &Checkpoint, golden: &Golden) -> Outcome<Ho
         |_, _| Ok(()),
         |scope| UNet2DCondition::load(scope, &config),
     )?;
-    let addition = match golden.has("unet.in.text_embeds") {
-        true => Some(AddedConditioning {
+    let addition = if golden.has("unet.in.text_embeds") {
+        Some(AddedConditioning {
             pooled: golden.tensor("unet.in.text_embeds")?,
             time_ids: golden.tensor("unet.in.time_ids")?,
-        }),
-        false => None,
+        })
+    } else {
+        None
     };
     let context = golden.context()?;
     let conditioning = unet.prepare(&Conditioning {

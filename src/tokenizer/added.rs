@@ -8,6 +8,10 @@ use super::words::normalise;
 
 /// A text with its own id.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the four independent properties of a token in the tokenizers format"
+)]
 pub(super) struct AddedToken {
     pub(super) text: String,
     pub(super) id: u32,

@@ -55,6 +55,10 @@ impl Special {
 
 /// An added token with its properties.
 #[derive(Debug, Clone, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the four independent properties of a token in the tokenizers format"
+)]
 struct Listed {
     content: String,
     id: Option<u32>,
@@ -113,21 +117,18 @@ pub(super) fn read_folder(folder: &Path) -> Result<ClipTokenizer> {
         read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
     check_class(&settings).context(folder.join("tokenizer_config.json").display())?;
     let (vocabulary, listed) = read_vocabulary(folder)?;
-    let listed = match settings.added_tokens_decoder.take() {
-        Some(decoder) => {
-            sorted_decoder(decoder).context(folder.join("tokenizer_config.json").display())?
+    let listed = if let Some(decoder) = settings.added_tokens_decoder.take() {
+        sorted_decoder(decoder).context(folder.join("tokenizer_config.json").display())?
+    } else {
+        if let Some(map) = read_json::<Settings>(&folder.join("special_tokens_map.json"))? {
+            settings.bos_token = map.bos_token.or(settings.bos_token);
+            settings.eos_token = map.eos_token.or(settings.eos_token);
+            settings.unk_token = map.unk_token.or(settings.unk_token);
+            settings.pad_token = map.pad_token.or(settings.pad_token);
         }
-        None => {
-            if let Some(map) = read_json::<Settings>(&folder.join("special_tokens_map.json"))? {
-                settings.bos_token = map.bos_token.or(settings.bos_token);
-                settings.eos_token = map.eos_token.or(settings.eos_token);
-                settings.unk_token = map.unk_token.or(settings.unk_token);
-                settings.pad_token = map.pad_token.or(settings.pad_token);
-            }
-            let mut all = legacy_added(folder, &settings)?;
-            all.extend(listed);
-            all
-        }
+        let mut all = legacy_added(folder, &settings)?;
+        all.extend(listed);
+        all
     };
     assemble(vocabulary, &listed, settings).context(folder.display())
 }

@@ -258,7 +258,7 @@ fn bad_folders_are_named() {
                     f.join("tokenizer_config.json"),
                     "{\"tokenizer_class\": \"T5Tokenizer\"}",
                 )
-                .unwrap()
+                .unwrap();
             },
             ErrorKind::Unsupported,
             "T5Tokenizer",
@@ -270,7 +270,7 @@ fn bad_folders_are_named() {
                     f.join("tokenizer.json"),
                     "{\"model\": {\"type\": \"Unigram\"}}",
                 )
-                .unwrap()
+                .unwrap();
             },
             ErrorKind::Unsupported,
             "Unigram",

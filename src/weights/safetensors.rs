@@ -283,15 +283,15 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
                 header.metadata = map.next_value::<Strings>()?.0;
-            } else if header.tensors.contains_key(&name) {
+                continue;
+            }
+            let entry = map
+                .next_value()
+                .map_err(|error| A::Error::custom(format_args!("tensor {name}: {error}")))?;
+            if header.tensors.insert(name.clone(), entry).is_some() {
                 return Err(A::Error::custom(format_args!(
                     "tensor {name} is described twice"
                 )));
-            } else {
-                let entry = map
-                    .next_value()
-                    .map_err(|error| A::Error::custom(format_args!("tensor {name}: {error}")))?;
-                header.tensors.insert(name, entry);
             }
         }
         Ok(header)

@@ -17,7 +17,7 @@ struct Rule {
 /// The names of a component in both dialects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rules {
-    rules: Vec<Rule>,
+    rows: Vec<Rule>,
     by_ldm: HashMap<String, usize>,
     by_diffusers: HashMap<String, usize>,
 }
@@ -40,16 +40,16 @@ impl Rules {
             diffusers: diffusers.into(),
             leaves,
         };
-        let index = self.rules.len();
+        let index = self.rows.len();
         self.by_ldm.insert(rule.ldm.clone(), index);
         self.by_diffusers.insert(rule.diffusers.clone(), index);
-        self.rules.push(rule);
+        self.rows.push(rule);
     }
 
     /// diffusers' name for one of the original dialect; `None` when no rule knows it.
     pub(crate) fn to_diffusers(&self, name: &str) -> Option<String> {
         let (index, rest) = longest_prefix(&self.by_ldm, name)?;
-        let rule = &self.rules[index];
+        let rule = &self.rows[index];
         let leaf = replace_leaf(rest, rule.leaves.iter().map(|&(from, to)| (from, to)))?;
         Some(format!("{}.{leaf}", rule.diffusers))
     }
@@ -58,7 +58,7 @@ impl Rules {
     #[cfg(test)]
     pub(crate) fn to_ldm(&self, name: &str) -> Option<String> {
         let (index, rest) = longest_prefix(&self.by_diffusers, name)?;
-        let rule = &self.rules[index];
+        let rule = &self.rows[index];
         let leaf = replace_leaf(rest, rule.leaves.iter().map(|&(to, from)| (from, to)))?;
         Some(format!("{}.{leaf}", rule.ldm))
     }

@@ -257,7 +257,7 @@ impl Layout {
         put("block_out_channels", json!(channels));
         put(
             "layers_per_block",
-            uniform(self.down.iter().map(Vec::len).collect()),
+            uniform(&self.down.iter().map(Vec::len).collect::<Vec<_>>()),
         );
         let kinds = |levels: &[Vec<Unit>], plain: &str, cross: &str| -> Value {
             levels
@@ -314,7 +314,7 @@ impl Layout {
             if depths.iter().all(|&depth| depth == 0) {
                 json!(idle)
             } else {
-                uniform(depths)
+                uniform(&depths)
             }
         };
         let down: Vec<_> = self
@@ -363,7 +363,7 @@ impl Layout {
 }
 
 /// One number for all levels when they agree, the list when they do not.
-fn uniform(values: Vec<usize>) -> Value {
+fn uniform(values: &[usize]) -> Value {
     match values.first() {
         Some(first) if values.iter().all(|value| value == first) => json!(first),
         _ => json!(values),

@@ -375,7 +375,7 @@ impl<'a> Machine<'a> {
     }
 
     fn set_items(&mut self, items: &[Value]) -> Result<()> {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err(self.malformed("a key without value"));
         }
         let pairs = items.chunks_exact(2).map(|pair| (pair[0], pair[1]));

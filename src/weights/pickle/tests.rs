@@ -142,9 +142,9 @@ fn names_are_refused_however_they_are_asked_for() {
 
 #[test]
 fn hostile_structures_end_in_errors_not_in_memory_or_recursion() {
-    let nested = [&b"N"[..], &[0x85; 500_000], b"."].concat();
+    let nested = [&b"N"[..], &vec![0x85; 500_000], b"."].concat();
     assert!(run(&nested).is_ok());
-    let objects = [&[b']'; 1_100_000][..], b"."].concat();
+    let objects = [&vec![b']'; 1_100_000][..], b"."].concat();
     assert!(run(&objects).unwrap_err().message().contains("objects"));
     let endless = vec![b'('; 9 << 20];
     assert!(

@@ -65,6 +65,7 @@ impl Builder {
 }
 
 /// `ldm/modules/diffusionmodules/model.py` with 128 channels times 1, 2, 4, 4.
+#[expect(clippy::too_many_lines, reason = "a flat list of tensors")]
 fn vae_shapes() -> ShapeSource {
     const CHANNELS: [usize; 4] = [128, 256, 512, 512];
     let mut out = ShapeSource::default();
