@@ -105,7 +105,8 @@ fn every_family_opens_as_a_folder() {
             matches!(family, "inpaint" | "refiner"),
             "{family}"
         );
-        assert_eq!(checkpoint.default_size_px(), (128, 128), "{family}");
+        let latent = model.config("unet")["sample_size"].as_u64().unwrap() as usize;
+        assert_eq!(checkpoint.default_size_px(), (8 * latent, 8 * latent), "{family}");
         assert_all(&checkpoint, &model, StoredDType::F32);
     }
 }
@@ -215,7 +216,7 @@ fn folders_open_in_every_form() {
         ),
         (
             Form {
-                dtype: DType::BF16,
+                dtype: DType::Bf16,
                 ..plain
             },
             StoredDType::Bf16,
