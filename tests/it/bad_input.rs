@@ -12,6 +12,7 @@ use crate::support::{load, quick};
 type Case = (fn(&mut SamplingConfig), ErrorKind, &'static [&'static str]);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn settings_out_of_range_are_named() {
     use ErrorKind::InvalidConfig;
     let (_folder, model) = load("sd15", EngineKind::Auto);

@@ -10,7 +10,7 @@ use tintype_testkit::{DType, Form, PickleTensor, Single, TinyModel, write_archiv
 /// The families that are shipped as single files.
 const SINGLE: [&str; 5] = ["sd15", "sd21", "sdxl", "inpaint", "refiner"];
 
-pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint, Error> {
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint, Error> {
     let source = ModelSource::parse(path.to_str().unwrap())?;
     Checkpoint::open(&source, options, &mut |_: &Event| {})
 }
@@ -106,7 +106,11 @@ fn every_family_opens_as_a_folder() {
             "{family}"
         );
         let latent = model.config("unet")["sample_size"].as_u64().unwrap() as usize;
-        assert_eq!(checkpoint.default_size_px(), (8 * latent, 8 * latent), "{family}");
+        assert_eq!(
+            checkpoint.default_size_px(),
+            (8 * latent, 8 * latent),
+            "{family}"
+        );
         assert_all(&checkpoint, &model, StoredDType::F32);
     }
 }

@@ -1,14 +1,23 @@
 //! Tests of the whole library through its public API, in one binary so that it links once.
 //!
 //! The models are tiny, of the real structure, and written at test time (`tintype_testkit::TinyModel`); what
-//! diffusers makes of them is in `tests/fixtures`.
+//! diffusers makes of them is in `tests/fixtures`. `cfg(test)` on each module tells the lints that helpers are tests too.
 
+#[cfg(test)]
 mod backend;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
 mod loading;
+#[cfg(test)]
 mod loading_errors;
+#[cfg(test)]
 mod metadata;
+#[cfg(test)]
 mod models;
+#[cfg(test)]
 mod pictures;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod tokenizer;
