@@ -2,6 +2,7 @@
 //!
 //! Every step is told; after the first finished picture the rest of the batch is cancelled, and the finished
 //! one is kept.
+#![expect(clippy::print_stderr, reason = "an example talks to its reader")]
 
 use tintype::{
     CancelToken, CandleSDBackend, ErrorKind, Event, LoadOptions, SDModel, SamplingConfig,
