@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Generate(Box<GenerateArgs>),
     /// Say what a model holds and needs, or how a picture was made
     Inspect(InspectArgs),
+    /// Fetch a model from the hub into its cache and print where it lies
+    Pull(PullArgs),
     /// List samplers and noise schedules
     Samplers(FormArgs),
     /// Print the completion script of a shell
@@ -193,6 +195,18 @@ pub(crate) struct InspectArgs {
     pub(crate) form: FormArgs,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+}
+
+/// Arguments of `pull`.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Hub id, `owner/name` or `owner/name@revision`
+    pub(crate) id: String,
+    /// Variant of the weight files, such as fp16 [default: the plain files]
+    #[arg(long, value_name = "NAME", env = "TINTYPE_VARIANT")]
+    pub(crate) variant: Option<String>,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
 }
 
 impl LoadArgs {

@@ -15,6 +15,7 @@ mod naming;
 mod output;
 mod picture;
 mod progress;
+mod pull;
 mod report;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Generate(args) => generate::run(&args, talk),
         Command::Inspect(args) => inspect::run(&args, talk),
+        Command::Pull(args) => pull::run(&args, talk),
         Command::Samplers(args) => listing::samplers(args.form()),
         Command::Completions { shell } => Ok(listing::completions(shell)?),
     }

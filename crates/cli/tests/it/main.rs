@@ -6,6 +6,8 @@ mod expected;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod hub;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod usage;

@@ -42,6 +42,7 @@ fn help_says_what_every_flag_does() {
         &["--help"],
         &["generate", "--help"],
         &["inspect", "--help"],
+        &["pull", "--help"],
         &["samplers", "--help"],
     ];
     assert_expected("help", &transcript(&place, cases));
