@@ -58,23 +58,35 @@ fn unet(engine: &Engine, checkpoint: &Checkpoint, golden: &Golden) -> Outcome<Ho
         |_, _| Ok(()),
         |scope| UNet2DCondition::load(scope, &config),
     )?;
-    let addition = if golden.has("unet.in.text_embeds") {
-        Some(AddedConditioning {
-            pooled: golden.tensor("unet.in.text_embeds")?,
-            time_ids: golden.tensor("unet.in.time_ids")?,
-        })
-    } else {
-        None
-    };
+    let sample = golden.tensor("unet.in.sample")?;
+    let timesteps = golden.tensor("unet.in.timestep")?;
     let context = golden.context()?;
-    let conditioning = unet.prepare(&Conditioning {
-        context,
-        addition,
-        guidance_scale: None,
-    })?;
-    let sample = FeatureMap::from_host(engine, &golden.tensor("unet.in.sample")?)?;
-    let timestep = f64::from(golden.tensor("unet.in.timestep")?.data()[0]);
-    Ok(unet.forward(&sample, timestep, &conditioning)?.to_host()?)
+    let mut outputs = Vec::new();
+    // One by one: the items of the recorded batch are at timesteps of their own.
+    for (index, &timestep) in timesteps.data().iter().enumerate() {
+        let conditioning = unet.prepare(&Conditioning {
+            context: context.item(index)?,
+            addition: addition(golden, index)?,
+            guidance_scale: None,
+        })?;
+        let sample = FeatureMap::from_host(engine, &sample.item(index)?)?;
+        outputs.push(
+            unet.forward(&sample, f64::from(timestep), &conditioning)?
+                .to_host()?,
+        );
+    }
+    Ok(HostTensor::concat(&outputs)?)
+}
+
+/// SDXL's micro-conditioning of one item of the recorded batch.
+fn addition(golden: &Golden, index: usize) -> Outcome<Option<AddedConditioning>> {
+    if !golden.has("unet.in.text_embeds") {
+        return Ok(None);
+    }
+    Ok(Some(AddedConditioning {
+        pooled: golden.tensor("unet.in.text_embeds")?.item(index)?,
+        time_ids: golden.tensor("unet.in.time_ids")?.item(index)?,
+    }))
 }
 
 fn row(name: &str, expected: &HostTensor, found: &HostTensor) {
