@@ -1,6 +1,7 @@
 //! A checkpoint in memory: opened, checked against its configuration, placed on an engine.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::clip::{ClipTextEncoder, TextLayer};
@@ -51,8 +52,7 @@ pub struct SDModel {
     pub(super) vae: VaeDecoder,
     pub(super) scheduler: SchedulerConfig,
     pub(super) checkpoint: Checkpoint,
-    /// First digits of the single file's SHA-256, as the webui writes them.
-    pub(super) file_hash: Option<String>,
+    file_hash: Arc<OnceLock<Option<String>>>,
     /// Name of a VAE that replaced the checkpoint's own.
     pub(super) vae_name: Option<String>,
 }
@@ -118,7 +118,7 @@ impl SDModel {
             unet,
             vae,
             scheduler,
-            file_hash: None,
+            file_hash: hash_behind(&checkpoint),
             vae_name: options.vae.as_deref().and_then(file_name),
             checkpoint,
         })
@@ -127,6 +127,13 @@ impl SDModel {
     /// The model's name, as pictures record it.
     pub fn title(&self) -> &str {
         &self.checkpoint.title
+    }
+
+    /// First digits of the single file's SHA-256, as the webui writes them; `None` for folders.
+    pub(super) fn file_hash(&self) -> Option<&str> {
+        self.file_hash
+            .get_or_init(|| hash_of(&self.checkpoint))
+            .as_deref()
     }
 
     /// Who computes, where and in what.
@@ -145,6 +152,32 @@ impl SDModel {
             ..SamplingConfig::default()
         }
     }
+}
+
+/// The hash of a single file, computed on a thread of its own: it takes seconds for gigabytes and is wanted only when
+/// the first picture is finished.
+fn hash_behind(checkpoint: &Checkpoint) -> Arc<OnceLock<Option<String>>> {
+    let hash = Arc::new(OnceLock::new());
+    if matches!(checkpoint.source, ModelSource::File(_)) {
+        let (cell, checkpoint) = (Arc::clone(&hash), checkpoint.clone());
+        // Without a thread the first picture computes it itself.
+        drop(
+            std::thread::Builder::new()
+                .name("tintype-hash".into())
+                .spawn(move || {
+                    cell.get_or_init(|| hash_of(&checkpoint));
+                }),
+        );
+    }
+    hash
+}
+
+/// A picture without its model's hash is worth more than none, so a file that cannot be read again is only logged.
+fn hash_of(checkpoint: &Checkpoint) -> Option<String> {
+    checkpoint.file_hash().unwrap_or_else(|error| {
+        tracing::warn!("the model's file could not be hashed: {error}");
+        None
+    })
 }
 
 /// Why no picture can be made from text with this checkpoint, if so.

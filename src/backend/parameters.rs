@@ -25,7 +25,7 @@ pub(super) fn of(
         ("CFG scale", Some(config.guidance_scale.to_string())),
         ("Seed", Some(seed.to_string())),
         ("Size", Some(format!("{}x{}", config.width, config.height))),
-        ("Model hash", model.file_hash.clone()),
+        ("Model hash", model.file_hash().map(str::to_owned)),
         ("Model", Some(model.title().to_owned())),
         ("VAE", model.vae_name.clone()),
         ("Clip skip", clip_skip.map(|skip| skip.to_string())),

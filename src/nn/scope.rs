@@ -177,9 +177,6 @@ impl fmt::Debug for Scope<'_> {
     }
 }
 
-/// More faults than this are counted instead of listed.
-const LISTED_FAULTS: usize = 40;
-
 /// Compares a planned model with a file.
 ///
 /// Weights of 1x1 convolutions may be stored as `[O, I]` and those of linear layers as `[O, I, 1, 1]`
@@ -209,11 +206,6 @@ pub fn check(manifest: &[ExpectedTensor], tensors: &dyn TensorSource) -> Result<
     }
     if lines.is_empty() {
         return Ok(());
-    }
-    let hidden = lines.len().saturating_sub(LISTED_FAULTS);
-    lines.truncate(LISTED_FAULTS);
-    if hidden > 0 {
-        lines.push(format!("  and {hidden} more"));
     }
     Err(mismatch(format!(
         "of {} tensors {missing} are missing and {wrong} have another shape or type than the configuration says:\n{}",

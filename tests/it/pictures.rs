@@ -134,6 +134,12 @@ fn folder_single_file_and_pickle_give_the_same_bytes() {
                 path.display()
             );
             assert_eq!(found.image, expected.image, "{family} {}", path.display());
+            let hash = found.parameters.get("Model hash").unwrap_or_default();
+            assert!(
+                hash.len() == 10,
+                "{family} {}: model hash {hash:?}",
+                path.display()
+            );
         }
     }
 }

@@ -106,7 +106,7 @@ fn check_lists_every_fault_in_one_error() {
 }
 
 #[test]
-fn check_counts_what_it_does_not_list() {
+fn check_lists_every_fault() {
     let plan = Scope::plan(&Engine::cpu());
     for i in 0..50 {
         Linear::load(&plan.pp(i), 2, 3, Bias::Without).unwrap();
@@ -116,9 +116,9 @@ fn check_counts_what_it_does_not_list() {
         message.starts_with("of 50 tensors 50 are missing and 0 have"),
         "{message}"
     );
-    assert!(
-        message.ends_with("  39.weight: missing, expected shape [3, 2]\n  and 10 more"),
-        "{message}"
+    assert_eq!(
+        message.matches("missing, expected shape [3, 2]").count(),
+        50
     );
 }
 
