@@ -19,7 +19,6 @@ mod safetensors;
 mod seen;
 mod single_file;
 mod spec;
-mod summary;
 mod tensor_file;
 mod vae_file;
 mod view;
@@ -34,7 +33,6 @@ use crate::error::Result;
 pub use checkpoint::{Checkpoint, ModelSource, OpenOptions};
 pub use hub::{HubOptions, Network, PullOptions, pull};
 pub use spec::{FAMILIES, Family};
-pub use summary::{ComponentSummary, Summary};
 
 /// Element type of a tensor as stored in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tintype::weights::{Checkpoint, Component, ModelSource, OpenOptions, StoredDType};
-use tintype::{Error, Event};
+use tintype::{Error, Event, LoadOptions};
 use tintype_testkit::{DType, Form, PickleTensor, Single, TinyModel, write_archive};
 
 /// The families that are shipped as single files.
@@ -430,7 +430,7 @@ fn a_missing_vae_can_be_replaced() {
 }
 
 #[test]
-fn the_summary_counts_every_component() {
+fn the_report_counts_every_component() {
     let model = TinyModel::family("sdxl");
     let folder = tempfile::tempdir().unwrap();
     let half = Form {
@@ -438,20 +438,19 @@ fn the_summary_counts_every_component() {
         ..Form::default()
     };
     model.write_folder(folder.path(), &half);
-    let summary = open(folder.path(), &OpenOptions::default())
-        .unwrap()
-        .summary();
+    let source = ModelSource::Folder(folder.path().to_path_buf());
+    let report = tintype::inspect(&source, &LoadOptions::default(), &mut |_: &Event| {}).unwrap();
     assert_eq!(
-        (summary.family, summary.prediction_type.as_str()),
-        ("sdxl", "epsilon")
+        (report.family.as_str(), report.prediction_type.as_deref()),
+        ("sdxl", Some("epsilon"))
     );
-    let names: Vec<_> = summary
+    let names: Vec<_> = report
         .components
         .iter()
         .map(|part| part.name.as_str())
         .collect();
     assert_eq!(names, ["text_encoder", "text_encoder_2", "unet", "vae"]);
-    for part in &summary.components {
+    for part in &report.components {
         let expected = model.tensors(&part.name);
         let parameters: usize = expected
             .iter()
@@ -459,10 +458,15 @@ fn the_summary_counts_every_component() {
             .sum();
         assert_eq!(part.tensors, expected.len());
         assert_eq!(part.parameters, parameters as u64);
-        assert_eq!(part.bytes, 2 * parameters as u64);
-        assert_eq!(part.dtypes.get("F16"), Some(&(parameters as u64)));
+        assert_eq!(part.stored_bytes, 2 * parameters as u64);
+        assert_eq!(part.dtypes.get("F16"), Some(&expected.len()));
+        assert!(
+            part.missing.is_empty() && part.unused.is_empty(),
+            "{part:?}"
+        );
     }
-    assert_eq!(summary.bytes, 2 * summary.parameters);
-    let json = serde_json::to_value(&summary).unwrap();
+    let stored: u64 = report.components.iter().map(|part| part.stored_bytes).sum();
+    assert_eq!(stored, 2 * report.parameters);
+    let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["components"][2]["name"], "unet");
 }
