@@ -17,8 +17,8 @@ const CLASS: &str = "AutoencoderKL";
 const DIFFUSERS: &str = "decoder.up_blocks.0.resnets.0.conv1.weight";
 const ORIGINAL: &str = "decoder.up.0.block.0.conv1.weight";
 
-/// Tensors of TAESD, a different autoencoder under the same extension.
-const TINY: [&str; 2] = ["decoder.layers.1.weight", "taesd_decoder.1.weight"];
+/// How a name ends that TAESD, a smaller autoencoder, has in every dialect and no other has.
+const TINY: &str = "3.conv.0.weight";
 
 /// Opens the VAE at `path`. `base` is the configuration of the VAE it replaces: a file says nothing of the
 /// scaling factor, which a family's VAEs share.
@@ -98,7 +98,7 @@ fn config_beside(path: &Path) -> Option<Value> {
 /// Says what the file holds instead.
 fn unknown(path: &Path, tensors: &dyn TensorSource) -> Error {
     let names = tensors.names();
-    if TINY.iter().any(|tiny| tensors.info(tiny).is_some()) {
+    if names.iter().any(|name| name.ends_with(TINY)) {
         return Error::unsupported(format!(
             "{}: found a tiny autoencoder (TAESD), expected an {CLASS}",
             path.display()
@@ -112,4 +112,86 @@ fn unknown(path: &Path, tensors: &dyn TensorSource) -> Error {
         seen.join(", ")
     ))
     .with_hint("name a VAE's file or folder, or a whole checkpoint to take the VAE from")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::weights::view::testing::{MemorySource, write_safetensors};
+
+    fn open_tensors(tensors: &MemorySource, beside: Option<&Value>) -> Result<Component> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vae.safetensors");
+        write_safetensors(tensors, &path);
+        if let Some(config) = beside {
+            std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        }
+        open(
+            &path,
+            &json!({"scaling_factor": 0.5, "layers_per_block": 7}),
+        )
+    }
+
+    #[test]
+    fn the_original_dialect_is_read_with_and_without_prefix() {
+        for prefix in ["", "first_stage_model.", "vae."] {
+            let original = ldm::vae::tests::small();
+            let mut tensors = MemorySource::default().with("loss.logvar", &[]);
+            for (name, tensor) in original.tensors {
+                tensors.tensors.insert(format!("{prefix}{name}"), tensor);
+            }
+            let vae = open_tensors(&tensors, None).unwrap();
+            let name = "decoder.mid_block.attentions.0.to_q.weight";
+            assert_eq!(vae.tensors.read(name).unwrap().shape, [16, 16], "{prefix}");
+            assert_eq!(vae.config["scaling_factor"], 0.5);
+            assert_eq!(vae.config["layers_per_block"], 2);
+            assert_eq!(vae.tensors.names().len(), 17);
+        }
+    }
+
+    #[test]
+    fn a_configuration_beside_the_file_wins_over_the_replaced_ones() {
+        let tensors = MemorySource::default().with(DIFFUSERS, &[1]);
+        let own = json!({"_class_name": CLASS, "scaling_factor": 0.25});
+        let vae = open_tensors(&tensors, Some(&own)).unwrap();
+        assert_eq!(vae.config["scaling_factor"], 0.25);
+        let other = json!({"_class_name": "UNet2DConditionModel"});
+        let vae = open_tensors(&tensors, Some(&other)).unwrap();
+        assert_eq!(vae.config["scaling_factor"], 0.5);
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        let tiny = MemorySource::default().with("3.conv.0.weight", &[1]);
+        let error = open_tensors(&tiny, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("TAESD"), "{error}");
+        let other = MemorySource::default().with("something", &[1]);
+        let error = open_tensors(&other, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        assert!(
+            error.message().contains("found 1 tensors (something, ..)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_folder_of_another_autoencoder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = MemorySource::default().with("x", &[1]);
+        write_safetensors(
+            &tensors,
+            &folder.path().join("diffusion_pytorch_model.safetensors"),
+        );
+        let config = json!({"_class_name": "AutoencoderTiny"}).to_string();
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        let error = open(folder.path(), &json!({})).unwrap_err();
+        assert!(
+            error.message().contains("found a AutoencoderTiny"),
+            "{error}"
+        );
+    }
 }

@@ -314,6 +314,16 @@ pub(crate) mod testing {
             })
     }
 
+    /// Writes a source as a safetensors file, by the reference library.
+    pub(crate) fn write_safetensors(source: &MemorySource, path: &std::path::Path) {
+        let views = source.tensors.iter().map(|(name, (_, shape, bytes))| {
+            let dtype = safetensors::Dtype::F32;
+            let view = safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes);
+            (name, view.unwrap())
+        });
+        safetensors::serialize_to_file(views, None, path).unwrap();
+    }
+
     /// The elements of an f32 tensor.
     pub(crate) fn f32s(tensor: &RawTensor<'_>) -> Vec<f32> {
         assert_eq!(tensor.dtype, StoredDType::F32);

@@ -175,7 +175,7 @@ pub(crate) fn mapped(tensors: Arc<dyn TensorSource>, rules: &Rules) -> MappedSou
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::weights::view::testing::MemorySource;
 
