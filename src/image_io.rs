@@ -15,10 +15,6 @@ use crate::host::HostTensor;
 /// # Errors
 /// When a value is NaN or infinite (no black picture is made of it), or the shape is not that of
 /// RGB pictures.
-#[expect(
-    clippy::missing_panics_doc,
-    reason = "the buffer is made of the very size the picture needs"
-)]
 pub fn tensor_to_images(x: &HostTensor) -> Result<Vec<DynamicImage>> {
     let (batch, channels, height, width) = x.dims4()?;
     let (Ok(width_px), Ok(height_px), 3) = (u32::try_from(width), u32::try_from(height), channels)
@@ -44,8 +40,9 @@ pub fn tensor_to_images(x: &HostTensor) -> Result<Vec<DynamicImage>> {
                     pixel[channel] = to_byte(value);
                 }
             }
-            let picture = RgbImage::from_raw(width_px, height_px, bytes)
-                .expect("three bytes a pixel; this is a bug");
+            let picture = RgbImage::from_raw(width_px, height_px, bytes).ok_or_else(|| {
+                Error::new(ErrorKind::Internal, "a picture has not three bytes a pixel")
+            })?;
             Ok(DynamicImage::ImageRgb8(picture))
         })
         .collect()

@@ -41,7 +41,7 @@ impl Parameters {
     pub fn to_text(&self) -> String {
         let mut text = self.prompt.clone();
         if !self.negative_prompt.is_empty() {
-            text.extend(["\n", NEGATIVE, " ", &self.negative_prompt]);
+            text = format!("{text}\n{NEGATIVE} {}", self.negative_prompt);
         }
         let settings: Vec<String> = self
             .settings

@@ -4,45 +4,49 @@
 //! typed, and those looked for after normalisation, in their own normalised form. Which kind a special token is
 //! decides whether `<|ENDOFTEXT|>` means the end token, so both are kept apart here.
 
+use serde::Deserialize;
+
 use super::words::normalise;
 
 /// A text with its own id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the four independent properties of a token in the tokenizers format"
-)]
 pub(super) struct AddedToken {
     pub(super) text: String,
     pub(super) id: u32,
-    /// Looked for after normalisation instead of before.
-    pub(super) normalised: bool,
+    /// Where it is looked for.
+    pub(super) stage: Stage,
+    pub(super) edges: Edges,
+}
+
+/// The form of the prompt that an added token is looked for in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The text as typed.
+    Typed,
+    /// The normalised text, whatever case it was typed in.
+    Normalised,
+}
+
+/// What an added token does with its neighbours, under the names of `tokenizer.json`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Edges {
     /// Takes the white space before it along.
-    pub(super) strip_left: bool,
+    pub(super) lstrip: bool,
     /// Takes the white space after it along.
-    pub(super) strip_right: bool,
+    pub(super) rstrip: bool,
     /// Counts only between characters that are not part of a word.
     pub(super) single_word: bool,
 }
 
 impl AddedToken {
-    /// A token looked for in the text as typed.
-    pub(super) fn matched_before_normalising(text: &str, id: u32) -> Self {
+    /// A token that leaves its neighbours alone.
+    pub(super) fn new(text: &str, id: u32, stage: Stage) -> Self {
         Self {
             text: text.to_owned(),
             id,
-            normalised: false,
-            strip_left: false,
-            strip_right: false,
-            single_word: false,
-        }
-    }
-
-    /// A token looked for in the normalised text, whatever case it was typed in.
-    pub(super) fn matched_after_normalising(text: &str, id: u32) -> Self {
-        Self {
-            normalised: true,
-            ..Self::matched_before_normalising(text, id)
+            stage,
+            edges: Edges::default(),
         }
     }
 }
@@ -73,7 +77,7 @@ impl AddedTokens {
 
     /// Adds `token`, in the place of one with the same id.
     pub(super) fn insert(&mut self, mut token: AddedToken) {
-        if token.normalised {
+        if token.stage == Stage::Normalised {
             token.text = normalise(&token.text);
         }
         if token.text.is_empty() {
@@ -118,15 +122,15 @@ impl AddedTokens {
             }
             while let Some((start, end, token)) = self.next_match(text, search, stage) {
                 search = end;
-                if token.single_word && !stands_alone(text, start, end) {
+                if token.edges.single_word && !stands_alone(text, start, end) {
                     continue;
                 }
-                let start = if token.strip_left {
+                let start = if token.edges.lstrip {
                     text[..start].trim_end().len().max(done)
                 } else {
                     start
                 };
-                let end = if token.strip_right {
+                let end = if token.edges.rstrip {
                     text.len() - text[end..].trim_start().len()
                 } else {
                     end
@@ -156,19 +160,13 @@ impl AddedTokens {
     ) -> Option<(usize, usize, &AddedToken)> {
         self.tokens
             .iter()
-            .filter(|token| token.normalised == (stage == Stage::Normalised))
+            .filter(|token| token.stage == stage)
             .filter_map(|token| {
                 let start = from + text.get(from..)?.find(&token.text)?;
                 Some((start, start + token.text.len(), token))
             })
             .min_by_key(|&(start, end, _)| (start, usize::MAX - end))
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Typed,
-    Normalised,
 }
 
 enum Part<'a> {

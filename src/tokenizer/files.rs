@@ -4,10 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::added::{AddedToken, AddedTokens};
+use super::added::{AddedTokens, Edges};
+use super::schema::{Listed, Pair, Serialised, Settings, Special};
 use super::vocabulary::{self, Vocabulary};
 use super::{ClipTokenizer, DEFAULT_MAX_LENGTH};
 use crate::error::{Context, Error, Result};
@@ -16,101 +14,6 @@ use crate::error::{Context, Error, Result};
 const MAX_FILE_BYTES: u64 = 64 << 20;
 /// transformers writes 1e30 for "no limit"; towers end at 77, and nothing plausible lies above this.
 const MAX_LENGTH: f64 = 8192.0;
-
-/// `tokenizer_config.json` and `special_tokens_map.json`, as far as they matter here.
-#[derive(Debug, Default, Deserialize)]
-struct Settings {
-    bos_token: Option<Special>,
-    eos_token: Option<Special>,
-    unk_token: Option<Special>,
-    pad_token: Option<Special>,
-    model_max_length: Option<f64>,
-    added_tokens_decoder: Option<HashMap<String, Listed>>,
-    tokenizer_class: Option<String>,
-}
-
-/// A special token: its text, or its text with properties.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum Special {
-    Text(String),
-    Full(Listed),
-}
-
-impl Special {
-    fn text(&self) -> &str {
-        match self {
-            Self::Text(text) => text,
-            Self::Full(listed) => &listed.content,
-        }
-    }
-
-    fn token(&self, id: u32) -> AddedToken {
-        match self {
-            Self::Text(text) => AddedToken::matched_before_normalising(text, id),
-            Self::Full(listed) => listed.token(id),
-        }
-    }
-}
-
-/// An added token with its properties.
-#[derive(Debug, Clone, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the four independent properties of a token in the tokenizers format"
-)]
-struct Listed {
-    content: String,
-    id: Option<u32>,
-    #[serde(default)]
-    normalized: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    #[serde(default)]
-    single_word: bool,
-}
-
-impl Listed {
-    fn token(&self, id: u32) -> AddedToken {
-        AddedToken {
-            text: self.content.clone(),
-            id,
-            normalised: self.normalized,
-            strip_left: self.lstrip,
-            strip_right: self.rstrip,
-            single_word: self.single_word,
-        }
-    }
-}
-
-/// `tokenizer.json`.
-#[derive(Debug, Deserialize)]
-struct Serialised {
-    model: Model,
-    #[serde(default)]
-    added_tokens: Vec<Listed>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Model {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    end_of_word_suffix: Option<String>,
-    #[serde(default)]
-    vocab: Value,
-    #[serde(default)]
-    merges: Vec<Pair>,
-}
-
-/// A merge: `"a b"` in old files, `["a", "b"]` in new ones.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Pair {
-    Line(String),
-    Parts(String, String),
-}
 
 pub(super) fn read_folder(folder: &Path) -> Result<ClipTokenizer> {
     let mut settings: Settings =
@@ -156,9 +59,7 @@ fn legacy_added(folder: &Path, settings: &Settings) -> Result<Vec<Listed>> {
             normalized: !is_special(&content),
             content,
             id: Some(id),
-            lstrip: false,
-            rstrip: false,
-            single_word: false,
+            edges: Edges::default(),
         })
         .collect();
     listed.sort_by_key(|token| token.id);

@@ -9,6 +9,7 @@
 mod added;
 mod bpe;
 mod files;
+mod schema;
 mod vocabulary;
 mod words;
 
@@ -18,7 +19,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::added::{AddedToken, AddedTokens};
+use self::added::{AddedToken, AddedTokens, Stage};
 use self::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
@@ -56,8 +57,8 @@ impl ClipTokenizer {
         Self {
             vocabulary: Vocabulary::embedded(),
             added: AddedTokens::new([
-                AddedToken::matched_after_normalising(vocabulary::START, start),
-                AddedToken::matched_before_normalising(vocabulary::END, end),
+                AddedToken::new(vocabulary::START, start, Stage::Normalised),
+                AddedToken::new(vocabulary::END, end, Stage::Typed),
             ]),
             start,
             end,
@@ -81,14 +82,14 @@ impl ClipTokenizer {
         };
         if self.pad == self.end && pad != self.end {
             // It is the padding role that has the end token looked for as typed.
-            self.added.insert(AddedToken::matched_after_normalising(
+            self.added.insert(AddedToken::new(
                 vocabulary::END,
                 self.end,
+                Stage::Normalised,
             ));
         }
         self.pad = pad;
-        self.added
-            .insert(AddedToken::matched_before_normalising(token, pad));
+        self.added.insert(AddedToken::new(token, pad, Stage::Typed));
         Ok(self)
     }
 

@@ -207,82 +207,56 @@ fn long_prompt_names_the_words_it_lost() {
 
 #[test]
 fn bad_folders_are_named() {
-    type Change = fn(&std::path::Path);
-    let cases: [(&str, Change, ErrorKind, &str); 9] = [
+    // A file, what it holds instead (nothing: it is gone), and what the error says.
+    let cases: [(&str, Option<&[u8]>, ErrorKind, &str); 8] = [
+        ("merges.txt", None, ErrorKind::NotFound, "merges.txt"),
+        ("vocab.json", None, ErrorKind::NotFound, "vocab.json"),
         (
-            "no folder",
-            |f| fs::remove_dir_all(f).unwrap(),
-            ErrorKind::NotFound,
-            "tmp",
+            "vocab.json",
+            Some(b"{\"a\": 1"),
+            ErrorKind::Malformed,
+            "vocab.json",
         ),
+        ("merges.txt", Some(b"a q\n"), ErrorKind::Malformed, "\"aq\""),
         (
-            "no merges",
-            |f| fs::remove_file(f.join("merges.txt")).unwrap(),
-            ErrorKind::NotFound,
             "merges.txt",
-        ),
-        (
-            "no vocabulary",
-            |f| fs::remove_file(f.join("vocab.json")).unwrap(),
-            ErrorKind::NotFound,
-            "vocab.json",
-        ),
-        (
-            "cut vocabulary",
-            |f| fs::write(f.join("vocab.json"), "{\"a\": 1").unwrap(),
-            ErrorKind::Malformed,
-            "vocab.json",
-        ),
-        (
-            "unknown part",
-            |f| fs::write(f.join("merges.txt"), "a q\n").unwrap(),
-            ErrorKind::Malformed,
-            "\"aq\"",
-        ),
-        (
-            "three parts",
-            |f| fs::write(f.join("merges.txt"), "a b c\n").unwrap(),
+            Some(b"a b c\n"),
             ErrorKind::Malformed,
             "a b c",
         ),
         (
-            "no text",
-            |f| fs::write(f.join("merges.txt"), b"\xff\xfe").unwrap(),
+            "merges.txt",
+            Some(b"\xff\xfe"),
             ErrorKind::Malformed,
             "UTF-8",
         ),
         (
-            "other class",
-            |f| {
-                fs::write(
-                    f.join("tokenizer_config.json"),
-                    "{\"tokenizer_class\": \"T5Tokenizer\"}",
-                )
-                .unwrap();
-            },
+            "tokenizer_config.json",
+            Some(b"{\"tokenizer_class\": \"T5Tokenizer\"}"),
             ErrorKind::Unsupported,
             "T5Tokenizer",
         ),
         (
-            "other model",
-            |f| {
-                fs::write(
-                    f.join("tokenizer.json"),
-                    "{\"model\": {\"type\": \"Unigram\"}}",
-                )
-                .unwrap();
-            },
+            "tokenizer.json",
+            Some(b"{\"model\": {\"type\": \"Unigram\"}}"),
             ErrorKind::Unsupported,
             "Unigram",
         ),
     ];
-    for (name, change, kind, words) in cases {
+    for (file, content, kind, words) in cases {
         let folder = small(&[]);
-        change(folder.path());
+        let path = folder.path().join(file);
+        match content {
+            Some(content) => fs::write(path, content).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
         let error = ClipTokenizer::from_folder(folder.path()).unwrap_err();
-        assert_eq!(error.kind(), kind, "{name}: {error}");
-        assert!(error.message().contains(words), "{name}: {error}");
+        assert_eq!(error.kind(), kind, "{file}: {error}");
+        assert!(error.message().contains(words), "{file}: {error}");
     }
+    let none = small(&[]).path().join("none");
+    let error = ClipTokenizer::from_folder(&none).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     let error = ClipTokenizer::embedded().with_max_length(1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
 }
