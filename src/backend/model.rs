@@ -13,7 +13,7 @@ use crate::events::{CancelToken, Event, Observer, Silent};
 use crate::models::{self, UNet2DCondition, UNetConfig};
 use crate::nn::{DType, Device, Engine, EngineKind};
 use crate::tokenizer::ClipTokenizer;
-use crate::weights::{Checkpoint, Component, Family, ModelSource, OpenOptions};
+use crate::weights::{Card, Checkpoint, Component, Family, ModelSource, OpenOptions, Place};
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +67,16 @@ impl SDModel {
     /// configuration says (all of them are listed), and when the configuration asks for something unsupported.
     pub fn load(source: impl AsRef<str>, options: &LoadOptions) -> Result<Self> {
         let source = ModelSource::parse(source.as_ref())?;
+        Self::load_with(&source, options, &mut Silent, &CancelToken::new())
+    }
+
+    /// Loads the small model that travels with the program.
+    ///
+    /// # Errors
+    /// When the options name a device that is not there.
+    #[cfg(feature = "model-in-the-box")]
+    pub fn in_the_box(options: &LoadOptions) -> Result<Self> {
+        let source = ModelSource::in_the_box();
         Self::load_with(&source, options, &mut Silent, &CancelToken::new())
     }
 
@@ -141,14 +151,22 @@ impl SDModel {
         &self.engine
     }
 
-    /// The settings the checkpoint was made for: its own size, and its family's steps and guidance.
+    /// What the model's makers say of it, where its folder holds a card.
+    pub fn card(&self) -> Option<&Card> {
+        self.checkpoint.card.as_ref()
+    }
+
+    /// The settings the checkpoint was made for: its own size, and the steps and guidance of its card or else its
+    /// family.
     pub fn default_config(&self) -> SamplingConfig {
         let (width, height) = self.checkpoint.default_size_px();
+        let own = self.card().map(|card| card.defaults).unwrap_or_default();
+        let family = &self.checkpoint.family;
         SamplingConfig {
             width,
             height,
-            steps: self.checkpoint.family.default_steps,
-            guidance_scale: self.checkpoint.family.default_guidance_scale,
+            steps: own.steps.unwrap_or(family.default_steps),
+            guidance_scale: own.guidance_scale.unwrap_or(family.default_guidance_scale),
             ..SamplingConfig::default()
         }
     }
@@ -210,19 +228,16 @@ fn towers(checkpoint: &Checkpoint) -> Result<Vec<(&Component, ClipTokenizer)>> {
     let mut towers = Vec::new();
     for (tower, folder, name) in parts {
         if let Some(tower) = tower {
-            towers.push((
-                tower,
-                tokenizer(&checkpoint.family, folder.as_deref(), name)?,
-            ));
+            towers.push((tower, tokenizer(&checkpoint.family, folder.as_ref(), name)?));
         }
     }
     Ok(towers)
 }
 
 /// The checkpoint's own tokenizer, or CLIP's padded as the family's published one.
-fn tokenizer(family: &Family, folder: Option<&Path>, name: &str) -> Result<ClipTokenizer> {
+fn tokenizer(family: &Family, folder: Option<&Place>, name: &str) -> Result<ClipTokenizer> {
     if let Some(folder) = folder {
-        return ClipTokenizer::from_folder(folder);
+        return ClipTokenizer::from_place(folder);
     }
     match family.pad_token(name)? {
         Some(token) => ClipTokenizer::embedded().with_pad(&token),

@@ -7,7 +7,7 @@ use image::DynamicImage;
 
 use super::inference::{Guidance, GuidedDenoiser};
 use super::model::SDModel;
-use super::sampling::SamplingConfig;
+use super::sampling::{MAX_SIZE_PX, SamplingConfig};
 use super::scheduler::{Scheduler, SchedulerRequest};
 use super::{parameters, seeds};
 use crate::error::{Error, ErrorKind, Result};
@@ -104,14 +104,22 @@ impl SDModel {
             .collect()
     }
 
-    /// Refuses sizes that the VAE's reduction does not divide.
+    /// Refuses sizes that the VAE's reduction does not divide. The UNet takes any: where its own halvings meet an odd
+    /// number, the way up gives the size of the skip it joins.
     fn validate_size(&self, config: &SamplingConfig) -> Result<()> {
         let factor = self.vae.config().scale_factor();
         for (name, found) in [("width", config.width), ("height", config.height)] {
             if !found.is_multiple_of(factor) {
+                let below = found / factor * factor;
+                let nearest: Vec<_> = [below, below + factor]
+                    .into_iter()
+                    .filter(|size| (1..=MAX_SIZE_PX).contains(size))
+                    .map(|size| size.to_string())
+                    .collect();
                 return Err(Error::invalid(format!(
-                    "{name} is {found}, expected a multiple of {factor}, the reduction of this model's vae"
-                )));
+                    "{name} is {found}, expected a multiple of {factor}, by which this model's vae reduces pictures"
+                ))
+                .with_hint(format!("use {}", nearest.join(" or "))));
             }
         }
         Ok(())

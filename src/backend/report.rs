@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::events::Observer;
 use crate::models::expected_tensors;
 use crate::nn::{Engine, ExpectedTensor, same_matrix};
-use crate::weights::{Checkpoint, Component, ModelSource, TensorSource};
+use crate::weights::{Card, Checkpoint, Component, ModelSource, TensorSource};
 
 /// Everything `tintype inspect` says of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +40,8 @@ pub struct ModelReport {
     pub dtype: String,
     /// Why no picture can be made from it, if so.
     pub obstacle: Option<String>,
+    /// What the model's makers say of it, where its folder holds a `tintype.json`.
+    pub card: Option<Card>,
 }
 
 /// One part of a model.
@@ -117,6 +119,7 @@ pub fn inspect(
         dtype: engine.dtype().to_string(),
         obstacle,
         components,
+        card: checkpoint.card,
     })
 }
 

@@ -40,7 +40,8 @@ pub struct SamplingConfig {
     pub guidance_rescale: f64,
     /// Seed of the first picture; picture `i` uses `seed + i`. `None` draws one and reports it.
     pub seed: Option<u64>,
-    /// Width in pixels, a multiple of 8 up to [`MAX_SIZE_PX`]; 512 unless told.
+    /// Width in pixels, up to [`MAX_SIZE_PX`] and a multiple of what the model's VAE reduces by, 8 for Stable
+    /// Diffusion; 512 unless told.
     pub width: usize,
     /// Height in pixels, likewise.
     pub height: usize,
@@ -118,20 +119,8 @@ fn check_count(name: &str, found: usize, limit: usize) -> Result<()> {
 fn check_size(name: &str, size: usize) -> Result<()> {
     if size == 0 || size > MAX_SIZE_PX {
         return Err(Error::invalid(format!(
-            "{name} is {size}, expected 8 to {MAX_SIZE_PX} pixels"
+            "{name} is {size}, expected 1 to {MAX_SIZE_PX} pixels"
         )));
-    }
-    if !size.is_multiple_of(8) {
-        let below = size / 8 * 8;
-        let nearest = if below == 0 {
-            "8".to_owned()
-        } else {
-            format!("{below} or {}", below + 8)
-        };
-        return Err(
-            Error::invalid(format!("{name} is {size}, expected a multiple of 8"))
-                .with_hint(format!("use {nearest}")),
-        );
     }
     Ok(())
 }

@@ -1,27 +1,28 @@
 //! Reads a checkpoint's own tokenizer folder the way transformers 5.x loads `CLIPTokenizer`.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::io::Read;
 use std::sync::Arc;
 
 use super::added::{AddedTokens, Edges};
 use super::schema::{Listed, Pair, Serialised, Settings, Special};
 use super::vocabulary::{self, Vocabulary};
 use super::{ClipTokenizer, DEFAULT_MAX_LENGTH};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::weights::Place;
 
 /// Larger than any tokenizer file in use (CLIP's `tokenizer.json` has 3.6 MB).
 const MAX_FILE_BYTES: u64 = 64 << 20;
 /// transformers writes 1e30 for "no limit"; towers end at 77, and nothing plausible lies above this.
 const MAX_LENGTH: f64 = 8192.0;
 
-pub(super) fn read_folder(folder: &Path) -> Result<ClipTokenizer> {
+pub(super) fn read_folder(folder: &Place) -> Result<ClipTokenizer> {
     let mut settings: Settings =
         read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
-    check_class(&settings).context(folder.join("tokenizer_config.json").display())?;
+    check_class(&settings).context(folder.join("tokenizer_config.json"))?;
     let (vocabulary, listed) = read_vocabulary(folder)?;
     let listed = if let Some(decoder) = settings.added_tokens_decoder.take() {
-        sorted_decoder(decoder).context(folder.join("tokenizer_config.json").display())?
+        sorted_decoder(decoder).context(folder.join("tokenizer_config.json"))?
     } else {
         if let Some(map) = read_json::<Settings>(&folder.join("special_tokens_map.json"))? {
             settings.bos_token = map.bos_token.or(settings.bos_token);
@@ -33,11 +34,11 @@ pub(super) fn read_folder(folder: &Path) -> Result<ClipTokenizer> {
         all.extend(listed);
         all
     };
-    assemble(vocabulary, &listed, settings).context(folder.display())
+    assemble(vocabulary, &listed, settings).context(folder)
 }
 
 /// `added_tokens.json` of old folders: texts with ids, the special ones looked for as typed.
-fn legacy_added(folder: &Path, settings: &Settings) -> Result<Vec<Listed>> {
+fn legacy_added(folder: &Place, settings: &Settings) -> Result<Vec<Listed>> {
     let path = folder.join("added_tokens.json");
     let Some(ids) = read_json::<HashMap<String, u32>>(&path)? else {
         return Ok(Vec::new());
@@ -149,10 +150,10 @@ fn sorted_decoder(decoder: HashMap<String, Listed>) -> Result<Vec<Listed>> {
 }
 
 /// The folder's vocabulary and the added tokens that its `tokenizer.json` lists.
-fn read_vocabulary(folder: &Path) -> Result<(Arc<Vocabulary>, Vec<Listed>)> {
+fn read_vocabulary(folder: &Place) -> Result<(Arc<Vocabulary>, Vec<Listed>)> {
     let whole = folder.join("tokenizer.json");
     if let Some(file) = read_json::<Serialised>(&whole)? {
-        return from_serialised(file).context(whole.display());
+        return from_serialised(file).context(&whole);
     }
     let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
     match (
@@ -160,13 +161,10 @@ fn read_vocabulary(folder: &Path) -> Result<(Arc<Vocabulary>, Vec<Listed>)> {
         read_text(&merges)?,
     ) {
         (None, None) if folder.is_dir() => Ok((Vocabulary::embedded(), Vec::new())),
-        (None, None) => Err(Error::io(
-            folder,
-            std::io::Error::from(std::io::ErrorKind::NotFound),
-        )),
+        (None, None) => Err(folder.not_found()),
         (Some(ids), Some(lines)) => {
-            let pairs = parse_merges(&lines).context(merges.display())?;
-            let vocabulary = Vocabulary::from_texts(ids, pairs).context(merges.display())?;
+            let pairs = parse_merges(&lines).context(&merges)?;
+            let vocabulary = Vocabulary::from_texts(ids, pairs).context(&merges)?;
             Ok((Arc::new(vocabulary), Vec::new()))
         }
         (Some(_), None) => Err(missing(&merges, "vocab.json")),
@@ -174,8 +172,8 @@ fn read_vocabulary(folder: &Path) -> Result<(Arc<Vocabulary>, Vec<Listed>)> {
     }
 }
 
-fn missing(path: &Path, other: &str) -> Error {
-    Error::io(path, std::io::Error::from(std::io::ErrorKind::NotFound)).with_hint(format!(
+fn missing(place: &Place, other: &str) -> Error {
+    place.not_found().with_hint(format!(
         "{other} is there without it; download the whole tokenizer folder"
     ))
 }
@@ -225,32 +223,35 @@ fn split_merge(line: &str) -> Result<(String, String)> {
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(text) = read_text(path)? else {
+fn read_json<T: serde::de::DeserializeOwned>(place: &Place) -> Result<Option<T>> {
+    let Some(text) = read_text(place)? else {
         return Ok(None);
     };
     serde_json::from_str(&text).map(Some).map_err(|e| {
-        Error::malformed(format!("{}: {e}", path.display()))
+        Error::malformed(format!("{place}: {e}"))
             .with_hint("the file is damaged or cut short; download it again")
             .with_source(e)
     })
 }
 
 /// The text of a file, `None` where there is none.
-fn read_text(path: &Path) -> Result<Option<String>> {
-    let size_bytes = match std::fs::metadata(path) {
-        Ok(facts) => facts.len(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(path, e)),
+fn read_text(place: &Place) -> Result<Option<String>> {
+    let (size_bytes, reader) = match place.reader() {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
     };
     if size_bytes > MAX_FILE_BYTES {
         return Err(Error::malformed(format!(
-            "{}: {size_bytes} bytes, a tokenizer file has at most {MAX_FILE_BYTES}",
-            path.display()
+            "{place}: {size_bytes} bytes, a tokenizer file has at most {MAX_FILE_BYTES}"
         )));
     }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    String::from_utf8(bytes).map(Some).map_err(|e| {
-        Error::malformed(format!("{}: not UTF-8 text: {e}", path.display())).with_source(e)
-    })
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_FILE_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::io(&place.to_path(), e))?;
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|e| Error::malformed(format!("{place}: not UTF-8 text: {e}")).with_source(e))
 }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use self::added::{AddedToken, AddedTokens, Stage};
 use self::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
+use crate::weights::Place;
 
 /// Tokens a CLIP text tower takes, start and end included.
 const DEFAULT_MAX_LENGTH: usize = 77;
@@ -115,6 +116,14 @@ impl ClipTokenizer {
     /// # Errors
     /// When a file cannot be read, is damaged, or describes a tokenizer that is not CLIP's kind.
     pub fn from_folder(folder: &Path) -> Result<Self> {
+        files::read_folder(&folder.into())
+    }
+
+    /// The same for a folder that may be embedded in the program.
+    ///
+    /// # Errors
+    /// As [`from_folder`](Self::from_folder).
+    pub(crate) fn from_place(folder: &Place) -> Result<Self> {
         files::read_folder(folder)
     }
 

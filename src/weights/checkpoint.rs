@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::folder::{self, Parts};
 use super::hub::{self, HubOptions};
-use super::{Component, Family, hash, single_file, vae_file};
+use super::place::{EmbeddedFolder, Place};
+use super::{Card, Component, Family, hash, single_file, vae_file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Observer;
 
@@ -18,6 +19,8 @@ pub enum ModelSource {
     Folder(PathBuf),
     /// A single file that holds every component.
     File(PathBuf),
+    /// A folder compiled into the program.
+    Embedded(EmbeddedFolder),
     /// A repository on the hub.
     Hub {
         /// Its id, "owner/name".
@@ -67,6 +70,7 @@ impl fmt::Display for ModelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) | Self::File(path) => write!(f, "{}", path.display()),
+            Self::Embedded(folder) => write!(f, "{} (embedded)", folder.name()),
             Self::Hub { repo, revision } => {
                 f.write_str(repo)?;
                 revision
@@ -131,12 +135,14 @@ pub struct Checkpoint {
     /// prediction type.
     pub scheduler: Value,
     /// The folder's own tokenizer, to be used in place of the embedded one.
-    pub tokenizer: Option<PathBuf>,
+    pub tokenizer: Option<Place>,
     /// The folder's own tokenizer for the second text tower.
-    pub tokenizer_2: Option<PathBuf>,
+    pub tokenizer_2: Option<Place>,
     /// `model_index.json`, or for single files the entries of the published one that a picture depends on
     /// (`force_zeros_for_empty_prompt`).
     pub model_index: Option<Value>,
+    /// What the model's makers say of it, for folders that hold a `tintype.json`.
+    pub card: Option<Card>,
     /// The model's name as pictures record it: a file's name without extension, a folder's, a repository's.
     pub title: String,
 }
@@ -151,8 +157,8 @@ impl Checkpoint {
         options: &OpenOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        if let (Some(config), ModelSource::Folder(_) | ModelSource::Hub { .. }) =
-            (&options.config, source)
+        if let Some(config) = &options.config
+            && !matches!(source, ModelSource::File(_))
         {
             return Err(Error::invalid(format!(
                 "the configurations in {} were given for {source}, expected a single file; a folder has its own",
@@ -161,7 +167,7 @@ impl Checkpoint {
         }
         match source {
             ModelSource::Folder(path) => {
-                let parts = folder::open(path, options, observer)?;
+                let parts = folder::open(&path.into(), options, observer)?;
                 Self::assemble(source, parts, options, title_of_folder(path))
             }
             ModelSource::File(path) => {
@@ -169,9 +175,13 @@ impl Checkpoint {
                 let title = path.file_stem().unwrap_or_default().to_string_lossy();
                 Self::assemble(source, parts, options, title.into_owned())
             }
+            ModelSource::Embedded(folder) => {
+                let parts = folder::open(&Place::from(*folder), options, observer)?;
+                Self::assemble(source, parts, options, folder.name().to_owned())
+            }
             ModelSource::Hub { repo, revision } => {
                 let folder = hub::folder_for(repo, revision.as_deref(), options, observer)?;
-                let parts = folder::open(&folder, options, observer)?;
+                let parts = folder::open(&Place::from(&folder), options, observer)?;
                 let title = repo.rsplit('/').next().unwrap_or(repo);
                 Self::assemble(source, parts, options, title.to_owned())
             }
@@ -212,6 +222,7 @@ impl Checkpoint {
             tokenizer: parts.tokenizer,
             tokenizer_2: parts.tokenizer_2,
             model_index: Some(parts.model_index),
+            card: parts.card,
             title,
         })
     }
@@ -232,7 +243,7 @@ impl Checkpoint {
     pub fn file_hash(&self) -> Result<Option<String>> {
         match &self.source {
             ModelSource::File(path) => hash::short_sha256(path).map(Some),
-            ModelSource::Folder(_) | ModelSource::Hub { .. } => Ok(None),
+            ModelSource::Folder(_) | ModelSource::Embedded(_) | ModelSource::Hub { .. } => Ok(None),
         }
     }
 

@@ -1,10 +1,11 @@
 //! One component's folder: its configuration and its weights, whatever form they have.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::place::Place;
 use super::view::{MappedSource, ShardedSource};
 use super::{Component, TensorSource, json, tensor_file};
 use crate::error::{Error, ErrorKind, Result};
@@ -25,37 +26,32 @@ const FORMS: [(&str, &str); 4] = [
 ///
 /// # Errors
 /// When the configuration or the weights are missing or unreadable.
-pub(crate) fn open(folder: &Path, name: &str, variant: Option<&str>) -> Result<Component> {
+pub(crate) fn open(folder: &Place, name: &str, variant: Option<&str>) -> Result<Component> {
     let config = read_config(folder, name)?;
-    let (path, tensors) = open_weights(folder, name, variant)?;
+    let (place, tensors) = open_weights(folder, name, variant)?;
     Ok(Component {
         name: name.to_owned(),
         config,
         tensors: normalised(name, tensors),
-        path,
+        path: place.to_path(),
     })
 }
 
 /// Reads `config.json` of a component.
-pub(crate) fn read_config(folder: &Path, name: &str) -> Result<Value> {
+pub(crate) fn read_config(folder: &Place, name: &str) -> Result<Value> {
     if !folder.is_dir() {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!(
-                "component {name} is missing: found no folder {}",
-                folder.display()
-            ),
+            format!("component {name} is missing: found no folder {folder}"),
         )
         .with_hint("the model's folder is incomplete; fetch it anew"));
     }
-    json::read_object(&folder.join("config.json")).map_err(|error| {
+    let place = folder.join("config.json");
+    json::read_object(&place).map_err(|error| {
         if error.kind() == ErrorKind::NotFound {
             Error::new(
                 ErrorKind::NotFound,
-                format!(
-                    "component {name} has no configuration: found no {}",
-                    folder.join("config.json").display()
-                ),
+                format!("component {name} has no configuration: found no {place}"),
             )
             .with_hint("the model's folder is incomplete; fetch it anew")
         } else {
@@ -165,36 +161,19 @@ fn variants(files: &[String]) -> Vec<String> {
 
 /// Opens the weights in `folder`.
 fn open_weights(
-    folder: &Path,
+    folder: &Place,
     name: &str,
     variant: Option<&str>,
-) -> Result<(PathBuf, Arc<dyn TensorSource>)> {
-    let files = file_names(folder)?;
-    let layout = choose(&files, variant).map_err(|error| {
-        error.context(format_args!(
-            "component {name} has no weights in {}",
-            folder.display()
-        ))
+) -> Result<(Place, Arc<dyn TensorSource>)> {
+    let layout = choose(&folder.file_names()?, variant).map_err(|error| {
+        error.context(format_args!("component {name} has no weights in {folder}"))
     })?;
-    let path = folder.join(layout.entry());
+    let place = folder.join(layout.entry());
     let tensors: Arc<dyn TensorSource> = match layout {
-        Layout::Single(_) => tensor_file::open(&path)?.tensors,
-        Layout::Sharded(_) => Arc::new(open_shards(folder, &path)?),
+        Layout::Single(_) => tensor_file::open(&place)?.tensors,
+        Layout::Sharded(_) => Arc::new(open_shards(folder, &place)?),
     };
-    Ok((path, tensors))
-}
-
-/// The names of the files in a folder, sorted.
-pub(crate) fn file_names(folder: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
-        let entry = entry.map_err(|error| Error::io(folder, error))?;
-        if entry.path().is_file() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
+    Ok((place, tensors))
 }
 
 /// The shards that an index names, sorted.
@@ -225,9 +204,9 @@ pub(crate) fn shards_of(index: &Value, path: &Path) -> Result<Vec<String>> {
 }
 
 /// Opens every shard of an index and checks that each holds what the index says.
-fn open_shards(folder: &Path, index_path: &Path) -> Result<ShardedSource> {
-    let index = json::read_object(index_path)?;
-    let names = shards_of(&index, index_path)?;
+fn open_shards(folder: &Place, index_place: &Place) -> Result<ShardedSource> {
+    let index = json::read_object(index_place)?;
+    let names = shards_of(&index, &index_place.to_path())?;
     let missing: Vec<_> = names
         .iter()
         .filter(|shard| !folder.join(shard).is_file())
@@ -237,8 +216,7 @@ fn open_shards(folder: &Path, index_path: &Path) -> Result<ShardedSource> {
         return Err(Error::new(
             ErrorKind::NotFound,
             format!(
-                "{}: {} of {} shards are missing: {}",
-                index_path.display(),
+                "{index_place}: {} of {} shards are missing: {}",
                 missing.len(),
                 names.len(),
                 missing.join(", ")
@@ -248,7 +226,7 @@ fn open_shards(folder: &Path, index_path: &Path) -> Result<ShardedSource> {
     }
     let mut shards: Vec<Arc<dyn TensorSource>> = Vec::new();
     for shard in &names {
-        shards.push(tensor_file::open(&folder.join(shard))?.tensors);
+        shards.push(tensor_file::open(folder.join(shard))?.tensors);
     }
     Ok(ShardedSource::new(shards))
 }

@@ -1,10 +1,12 @@
 //! diffusers' folders: `model_index.json` and one folder a component.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
+use super::card::{self, Card};
 use super::checkpoint::OpenOptions;
+use super::place::Place;
 use super::spec::{Base, Distilled, Family, Traits};
 use super::{Component, component, json};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -21,9 +23,10 @@ pub(crate) struct Parts {
     /// The configuration of the model's own VAE, for one that brings none.
     pub(crate) vae_config: Option<Value>,
     pub(crate) scheduler: Value,
-    pub(crate) tokenizer: Option<PathBuf>,
-    pub(crate) tokenizer_2: Option<PathBuf>,
+    pub(crate) tokenizer: Option<Place>,
+    pub(crate) tokenizer_2: Option<Place>,
     pub(crate) model_index: Value,
+    pub(crate) card: Option<Card>,
 }
 
 /// The file that makes a folder a model.
@@ -127,12 +130,12 @@ fn listed(index: &Value) -> String {
 /// # Errors
 /// When a needed file is missing, damaged, or of a kind that cannot be run.
 pub(crate) fn open(
-    folder: &Path,
+    folder: &Place,
     options: &OpenOptions,
     observer: &mut dyn Observer,
 ) -> Result<Parts> {
     let index = read_index(folder)?;
-    let context = || folder.join(INDEX).display().to_string();
+    let context = || folder.join(INDEX).to_string();
     let present = weighted_components(&index).map_err(|error| error.context(context()))?;
     warn_of_others(&index, observer);
     let variant = options.variant.as_deref();
@@ -165,7 +168,7 @@ pub(crate) fn open(
     let scheduler = read_scheduler(folder)?;
     let family = traits(&index, &unet.config, &scheduler)
         .family()
-        .context(folder.join("unet").display())?;
+        .context(folder.join("unet"))?;
     Ok(Parts {
         family,
         text_encoder,
@@ -177,16 +180,17 @@ pub(crate) fn open(
         tokenizer: tokenizer(folder, "tokenizer"),
         tokenizer_2: tokenizer(folder, "tokenizer_2"),
         model_index: index,
+        card: card::read(folder)?,
     })
 }
 
 /// Reads `model_index.json`, or says what the folder is instead of a model's.
-pub(crate) fn read_index(folder: &Path) -> Result<Value> {
-    let path = folder.join(INDEX);
-    if path.exists() {
-        return json::read_object(&path);
+pub(crate) fn read_index(folder: &Place) -> Result<Value> {
+    let place = folder.join(INDEX);
+    if place.exists() {
+        return json::read_object(&place);
     }
-    let files = component::file_names(folder)?;
+    let files = folder.file_names()?;
     let weights: Vec<_> = files
         .iter()
         .filter(|file| {
@@ -205,7 +209,7 @@ pub(crate) fn read_index(folder: &Path) -> Result<Value> {
             format!("the files {}", weights.join(", ")),
             format!(
                 "to load a single-file checkpoint, name the file: {}",
-                folder.join(first).display()
+                folder.join(first)
             ),
         )
     } else if files.is_empty() {
@@ -221,22 +225,19 @@ pub(crate) fn read_index(folder: &Path) -> Result<Value> {
     };
     Err(Error::new(
         ErrorKind::NotFound,
-        format!("{}: found {found}, expected {INDEX}", folder.display()),
+        format!("{folder}: found {found}, expected {INDEX}"),
     )
     .with_hint(hint))
 }
 
 /// Reads the scheduler's configuration.
-pub(crate) fn read_scheduler(folder: &Path) -> Result<Value> {
-    let path = folder.join("scheduler").join("scheduler_config.json");
-    json::read_object(&path).map_err(|error| {
+pub(crate) fn read_scheduler(folder: &Place) -> Result<Value> {
+    let place = folder.join("scheduler").join("scheduler_config.json");
+    json::read_object(&place).map_err(|error| {
         if error.kind() == ErrorKind::NotFound {
             Error::new(
                 ErrorKind::NotFound,
-                format!(
-                    "component scheduler has no configuration: found no {}",
-                    path.display()
-                ),
+                format!("component scheduler has no configuration: found no {place}"),
             )
             .with_hint("the model's folder is incomplete; fetch it anew")
         } else {
@@ -259,12 +260,12 @@ fn warn_of_others(index: &Value, observer: &mut dyn Observer) {
 }
 
 /// The folder's own tokenizer, if it has the files of one; the configuration alone means CLIP's vocabulary.
-pub(crate) fn tokenizer(folder: &Path, name: &str) -> Option<PathBuf> {
-    let path = folder.join(name);
+pub(crate) fn tokenizer(folder: &Place, name: &str) -> Option<Place> {
+    let place = folder.join(name);
     ["vocab.json", "tokenizer.json", "tokenizer_config.json"]
         .iter()
-        .any(|file| path.join(file).is_file())
-        .then_some(path)
+        .any(|file| place.join(file).is_file())
+        .then_some(place)
 }
 
 /// What kind of model the configurations describe.
@@ -298,6 +299,10 @@ pub(crate) fn traits(index: &Value, unet: &Value, scheduler: &Value) -> Traits {
     Traits {
         base,
         in_channels: unet.get("in_channels").and_then(Value::as_u64).unwrap_or(4),
+        latent_channels: unet
+            .get("out_channels")
+            .and_then(Value::as_u64)
+            .unwrap_or(4),
         distilled,
     }
 }

@@ -1,12 +1,11 @@
 //! Configuration files, read with limits: a model folder is somebody else's data.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 
 use serde_json::Value;
 
+use super::place::Place;
 use crate::error::{Error, Result};
 
 /// Longest configuration file that is read. Published ones are 0.3 to 6 KiB; an index of shards, the
@@ -18,41 +17,38 @@ const MAX_BYTES: u64 = 16 << 20;
 /// # Errors
 /// When the file is missing, longer than [`MAX_BYTES`], nested deeper than serde_json's limit of 128, not
 /// JSON, or not an object.
-pub(crate) fn read_object(path: &Path) -> Result<Value> {
-    let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
-    if !metadata.is_file() {
+pub(crate) fn read_object(place: impl Into<Place>) -> Result<Value> {
+    let place = place.into();
+    if place.exists() && !place.is_file() {
         return Err(Error::malformed(format!(
-            "{}: found a directory, expected a JSON file",
-            path.display()
+            "{place}: found a directory, expected a JSON file"
         )));
     }
+    let (size_bytes, reader) = place.reader()?;
     let mut text = String::new();
-    File::open(path)
-        .map_err(|error| Error::io(path, error))?
+    reader
         .take(MAX_BYTES + 1)
         .read_to_string(&mut text)
-        .map_err(|error| Error::io(path, error))?;
+        .map_err(|error| Error::io(&place.to_path(), error))?;
     if text.len() as u64 > MAX_BYTES {
         return Err(Error::malformed(format!(
-            "{}: found {} bytes of JSON, expected at most {MAX_BYTES}",
-            path.display(),
-            metadata.len()
+            "{place}: found {size_bytes} bytes of JSON, expected at most {MAX_BYTES}"
         ))
         .with_hint("this is no configuration of a model; fetch the file anew"));
     }
     match serde_json::from_str(&without_non_numbers(&text)) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(other) => Err(Error::malformed(format!(
-            "{}: found {}, expected a JSON object",
-            path.display(),
+            "{place}: found {}, expected a JSON object",
             kind_of(&other)
         ))),
-        Err(error) => Err(Error::malformed(format!(
-            "{}: not readable as JSON: {error}",
-            path.display()
-        ))
-        .with_hint("fetch the file anew; a page saved in place of the file is a common cause")
-        .with_source(error)),
+        Err(error) => Err(
+            Error::malformed(format!("{place}: not readable as JSON: {error}"))
+                .with_hint(
+                    "fetch the file anew; a page saved in place of the file is a common cause",
+                )
+                .with_source(error),
+        ),
     }
 }
 

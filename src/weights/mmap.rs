@@ -8,7 +8,7 @@
 )]
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use memmap2::Mmap;
 
@@ -20,7 +20,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// it (as every downloader does: write aside, then rename) is fine, for the mapping keeps the old file.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
-    path: PathBuf,
     /// `None` for an empty file, which no system maps.
     map: Option<Mmap>,
 }
@@ -62,20 +61,12 @@ impl MappedFile {
             })?;
             Some(map)
         };
-        Ok(Self {
-            path: path.to_owned(),
-            map,
-        })
+        Ok(Self { map })
     }
 
     /// All bytes of the file.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
-    }
-
-    /// Where the file lies.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 }
 

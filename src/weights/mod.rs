@@ -3,17 +3,21 @@
 //! Whatever the file's dialect, tensors are offered under the names of diffusers' component files
 //! (`unet/diffusion_pytorch_model.safetensors`, `text_encoder/model.safetensors`, ...), so that the rest of
 //! the crate knows one dialect only. Nothing is copied before it is read: a component is a set of views
-//! over memory-mapped files, and a change of dialect is a change of names, row ranges and shapes.
+//! over memory-mapped (or embedded) files, and a change of dialect is a change of names, row ranges and shapes.
 
+mod card;
 mod checkpoint;
 mod component;
 mod folder;
 mod hash;
 mod hub;
+#[cfg(feature = "model-in-the-box")]
+mod in_the_box;
 mod json;
 mod ldm;
 mod mmap;
 mod pickle;
+mod place;
 mod prediction;
 mod safetensors;
 mod seen;
@@ -30,8 +34,10 @@ use std::sync::Arc;
 
 use crate::error::Result;
 
+pub use card::{Card, CardDefaults, DataSource};
 pub use checkpoint::{Checkpoint, ModelSource, OpenOptions};
 pub use hub::{HubOptions, Network, PullOptions, pull};
+pub use place::{EmbeddedFolder, Place};
 pub use spec::{FAMILIES, Family};
 
 /// Element type of a tensor as stored in a file.

@@ -14,7 +14,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::mmap::MappedFile;
+use super::place::{Contents, Place};
 use super::view::no_tensor;
 use super::{RawTensor, StoredDType, TensorSource};
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ const UNSUPPORTED: [&str; 14] = [
 /// An opened safetensors file.
 #[derive(Debug)]
 pub(crate) struct SafetensorsFile {
-    file: MappedFile,
+    file: Contents,
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
 }
@@ -65,10 +65,10 @@ impl SafetensorsFile {
     /// # Errors
     /// When the file is missing, shorter or longer than its header says, or the header breaks the format's
     /// rules; [`ErrorKind::Unsupported`] for element types this crate cannot compute with.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = MappedFile::open(path)?;
-        let (tensors, metadata) = parse(file.bytes())
-            .map_err(|error| error.context(format_args!("{}", path.display())))?;
+    pub(crate) fn open(place: impl Into<Place>) -> Result<Self> {
+        let file = place.into().contents()?;
+        let (tensors, metadata) =
+            parse(file.bytes()).map_err(|error| error.context(file.place()))?;
         Ok(Self {
             file,
             tensors,
@@ -93,9 +93,10 @@ impl TensorSource for SafetensorsFile {
     }
 
     fn read(&self, name: &str) -> Result<RawTensor<'_>> {
-        let entry = self.tensors.get(name).ok_or_else(|| {
-            no_tensor(name).context(format_args!("{}", self.file.path().display()))
-        })?;
+        let entry = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| no_tensor(name).context(self.file.place()))?;
         Ok(RawTensor {
             dtype: entry.dtype,
             shape: entry.shape.clone(),

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::checkpoint::OpenOptions;
 use super::folder::{self, Parts};
 use super::ldm::{self, ema, text, unet, vae};
+use super::place::Place;
 use super::prediction::{self, Evidence, Kind};
 use super::spec::{Base, Distilled, Family, Traits};
 use super::tensor_file::{self, TensorFile};
@@ -79,7 +80,11 @@ fn open_parts(
     let unet = find_unet(&file.tensors, &names, observer)?;
     let base = find_base(&names, unet.as_ref())?;
     let published = published(base)?;
-    let provided = options.config.as_deref().map(read_provided).transpose()?;
+    let provided = options
+        .config
+        .as_ref()
+        .map(|folder| read_provided(&folder.into()))
+        .transpose()?;
     let single = SingleFile {
         path,
         file,
@@ -94,7 +99,7 @@ fn open_parts(
     let scheduler = single.scheduler(observer);
     let (unet, family) = single.with_family(unet, &scheduler)?;
     let (text_encoder, text_encoder_2) = single.text_encoders()?;
-    let tokenizer = |name: &str| folder::tokenizer(options.config.as_deref()?, name);
+    let tokenizer = |name: &str| folder::tokenizer(&options.config.as_ref()?.into(), name);
     Ok(Parts {
         family,
         text_encoder,
@@ -106,6 +111,7 @@ fn open_parts(
         tokenizer: tokenizer("tokenizer"),
         tokenizer_2: tokenizer("tokenizer_2"),
         model_index: single.config("model_index").cloned().unwrap_or_default(),
+        card: None,
     })
 }
 
@@ -186,13 +192,14 @@ fn published(base: Base) -> Result<Value> {
     let traits = Traits {
         base,
         in_channels: 4,
+        latent_channels: 4,
         distilled: Distilled::No,
     };
     traits.family()?.published.configs()
 }
 
 /// Reads the configurations in a folder, as far as it has them.
-fn read_provided(folder: &Path) -> Result<Provided> {
+fn read_provided(folder: &Place) -> Result<Provided> {
     let index = folder::read_index(folder)?;
     let mut configs = serde_json::Map::new();
     for name in folder::weighted_components(&index)? {
@@ -336,6 +343,7 @@ impl SingleFile<'_> {
         let traits = Traits {
             base: self.base,
             in_channels,
+            latent_channels: number("out_channels").unwrap_or(4),
             distilled: match number("time_cond_proj_dim") {
                 Some(_) => Distilled::Lcm,
                 None => Distilled::No,

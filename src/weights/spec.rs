@@ -190,6 +190,12 @@ pub const FAMILIES: &[Family] = &[
             Published::REFINER,
         )
     },
+    row(
+        "other",
+        "a design of its own in Stable Diffusion's form",
+        512,
+        Published::SD1,
+    ),
 ];
 
 impl Family {
@@ -230,6 +236,8 @@ pub(crate) struct Traits {
     pub(crate) base: Base,
     /// Channels the UNet takes.
     pub(crate) in_channels: u64,
+    /// Channels of the latents, which are those that the UNet gives.
+    pub(crate) latent_channels: u64,
     /// Whether it was distilled to few steps, and how.
     pub(crate) distilled: Distilled,
 }
@@ -264,6 +272,22 @@ impl Traits {
     /// # Errors
     /// [`ErrorKind::Unsupported`] when no row has them.
     pub(crate) fn family(self) -> Result<Family> {
+        let other = |channels| {
+            Error::unsupported(format!(
+                "found a UNet that takes {} channels, expected {channels}",
+                self.in_channels
+            ))
+        };
+        // Every published model has four; what takes others was trained from scratch in the same form.
+        if self.latent_channels != 4 {
+            if self.in_channels != self.latent_channels {
+                return Err(other(format!(
+                    "the {} of its latents (text to image)",
+                    self.latent_channels
+                )));
+            }
+            return by_id("other");
+        }
         let id = match (self.base, self.in_channels, self.distilled) {
             (Base::Sd1, 4, Distilled::Lcm) => "sd1-lcm",
             (Base::Sd1, 4, _) => "sd1",
@@ -281,19 +305,21 @@ impl Traits {
             (Base::Sdxl, 9, _) => "sdxl-inpaint",
             (Base::Refiner, 4, _) => "sdxl-refiner",
             _ => {
-                return Err(Error::unsupported(format!(
-                    "found a UNet that takes {} channels, expected 4 (text to image), 8 or 9",
-                    self.in_channels
-                )));
+                return Err(other("4 (text to image), 8 or 9".to_owned()));
             }
         };
-        Family::by_id(id).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("family {id} has no row; this is a bug"),
-            )
-        })
+        by_id(id)
     }
+}
+
+/// The row that the table of traits names.
+fn by_id(id: &str) -> Result<Family> {
+    Family::by_id(id).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Internal,
+            format!("family {id} has no row; this is a bug"),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -320,6 +346,24 @@ mod tests {
     }
 
     #[test]
+    fn latents_of_another_width_are_a_design_of_its_own() {
+        let traits = |in_channels| Traits {
+            base: Base::Sd2,
+            in_channels,
+            latent_channels: 16,
+            distilled: Distilled::No,
+        };
+        let family = traits(16).family().unwrap();
+        assert_eq!(family.id, "other");
+        assert_eq!(family.text_to_image_obstacle, None);
+        let error = traits(33).family().unwrap_err();
+        assert!(
+            error.message().contains("33 channels, expected the 16"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn every_combination_has_a_row_or_says_why_not() {
         for base in [Base::Sd1, Base::Sd2, Base::Sdxl, Base::Refiner] {
             for distilled in [Distilled::No, Distilled::Turbo, Distilled::Lcm] {
@@ -327,6 +371,7 @@ mod tests {
                     let traits = Traits {
                         base,
                         in_channels,
+                        latent_channels: 4,
                         distilled,
                     };
                     match traits.family() {

@@ -3,13 +3,12 @@
 //! Extensions lie: safetensors files renamed to `.ckpt` are common. The content decides.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::TensorSource;
 use super::pickle::{self, TorchFile};
+use super::place::Place;
 use super::safetensors::{self, SafetensorsFile};
 use crate::error::{Error, Result};
 
@@ -24,33 +23,33 @@ pub(crate) struct TensorFile {
     pub(crate) global_step: Option<i64>,
 }
 
-/// Opens the file at `path`.
+/// Opens the file at `place`.
 ///
 /// # Errors
 /// When it is missing, a directory, damaged, or in no known container.
-pub(crate) fn open(path: &Path) -> Result<TensorFile> {
+pub(crate) fn open(place: impl Into<Place>) -> Result<TensorFile> {
+    let place = place.into();
     let mut start = Vec::new();
-    File::open(path)
-        .and_then(|file| {
-            // A directory is told apart by the readers below.
-            if file.metadata()?.is_file() {
-                file.take(64).read_to_end(&mut start)?;
-            }
-            Ok(())
-        })
-        .map_err(|error| Error::io(path, error))?;
+    // Anything but a file is told apart by the readers below.
+    if place.is_file() {
+        let (_, reader) = place.reader()?;
+        reader
+            .take(64)
+            .read_to_end(&mut start)
+            .map_err(|error| Error::io(&place.to_path(), error))?;
+    }
     // Asked first: a safetensors header whose length ends in 0x80 begins as a pickle does.
     let is_torch = !safetensors::looks_like(&start)
-        && (pickle::looks_like(&start) || !safetensors::has_extension(path));
+        && (pickle::looks_like(&start) || !safetensors::has_extension(&place.to_path()));
     if is_torch {
-        let file = TorchFile::open(path)?;
+        let file = TorchFile::open(place)?;
         return Ok(TensorFile {
             global_step: file.global_step(),
             metadata: BTreeMap::new(),
             tensors: Arc::new(file),
         });
     }
-    let file = SafetensorsFile::open(path)?;
+    let file = SafetensorsFile::open(place)?;
     Ok(TensorFile {
         metadata: file.metadata().clone(),
         global_step: None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::ldm;
+use super::place::Place;
 use super::view::MappedSource;
 use super::{Component, TensorSource, component, json, tensor_file};
 use crate::error::{Error, Result};
@@ -42,7 +43,7 @@ fn open_folder(path: &Path) -> Result<Component> {
     } else {
         path.to_owned()
     };
-    let vae = component::open(&folder, "vae", None)?;
+    let vae = component::open(&Place::from(&folder), "vae", None)?;
     let class = vae.config.get("_class_name").and_then(Value::as_str);
     match class {
         None | Some(CLASS) => Ok(vae),

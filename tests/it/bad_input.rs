@@ -20,7 +20,7 @@ fn settings_out_of_range_are_named() {
         (
             |c| c.width = 100,
             InvalidConfig,
-            &["width is 100", "multiple of 8", "96 or 104"],
+            &["width is 100", "multiple of 8", "use 96 or 104"],
         ),
         (|c| c.height = 0, InvalidConfig, &["height is 0"]),
         (

@@ -1,12 +1,16 @@
 //! Whole runs against diffusers' own: every family, every recorded case, both engines, every file form.
 
-use tintype::{EngineKind, GeneratedImage, LoadOptions, SDModel};
+use std::path::Path;
+
+use tintype::events::Silent;
+use tintype::weights::EmbeddedFolder;
+use tintype::{CancelToken, EngineKind, GeneratedImage, LoadOptions, ModelSource, SDModel};
 use tintype_testkit::{DType, Form, Golden, Single, TinyModel, compare};
 
 use crate::support::{config_of, generate, load, load_path, quick};
 
 /// Families that make pictures from text alone.
-const TEXT_TO_IMAGE: [&str; 12] = [
+const TEXT_TO_IMAGE: [&str; 13] = [
     "sd15",
     "sd21",
     "sd21-base",
@@ -14,6 +18,7 @@ const TEXT_TO_IMAGE: [&str; 12] = [
     "sdxl",
     "sd-turbo",
     "sdxl-turbo",
+    "latent16",
     "lcm",
     "bk-sdm-small",
     "bk-sdm-tiny",
@@ -141,6 +146,45 @@ fn folder_single_file_and_pickle_give_the_same_bytes() {
                 path.display()
             );
         }
+    }
+}
+
+/// The files below `folder` as a program would have them compiled in.
+fn embedded(folder: &Path) -> EmbeddedFolder {
+    fn collect(root: &Path, folder: &Path, files: &mut Vec<(&'static str, &'static [u8])>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(root, &path, files);
+                continue;
+            }
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+            let name = name.replace('\\', "/");
+            files.push((name.leak(), std::fs::read(&path).unwrap().leak()));
+        }
+    }
+    let mut files = Vec::new();
+    collect(folder, folder, &mut files);
+    EmbeddedFolder::new("tiny", files.leak())
+}
+
+#[test]
+fn a_folder_in_memory_gives_the_bytes_of_the_one_on_disk() {
+    let sharded = Form {
+        shard_bytes: Some(300_000),
+        ..Form::default()
+    };
+    for (family, form) in [("sdxl", Form::default()), ("sd15", sharded)] {
+        let folder = tempfile::tempdir().unwrap();
+        TinyModel::family(family).write_folder(folder.path(), &form);
+        let expected = &generate(&load_path(folder.path(), EngineKind::Cpu), &quick())[0];
+        let source = ModelSource::Embedded(embedded(folder.path()));
+        drop(folder);
+        let options = LoadOptions::default();
+        let model = SDModel::load_with(&source, &options, &mut Silent, &CancelToken::new());
+        let found = &generate(&model.unwrap(), &quick())[0];
+        assert_eq!(found.latents, expected.latents, "{family}");
+        assert_eq!(found.parameters.get("Model"), Some("tiny"));
     }
 }
 

@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::{PullOptions, Wanted, path_in};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::events::{Event, Observer};
+use crate::weights::card;
 use crate::weights::component::{self, Layout};
 use crate::weights::folder::{self, INDEX};
 use crate::weights::json;
@@ -179,6 +180,12 @@ fn needed(index: &Value, files: &[String], variant: Option<&str>) -> Result<Need
                 .filter(|file| files.contains(file)),
         );
     }
+    small.extend(
+        [card::FILE]
+            .map(str::to_owned)
+            .into_iter()
+            .filter(|file| files.contains(file)),
+    );
     Ok(Needed { small, weights })
 }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use self::cache::Cache;
 use super::checkpoint::{ModelSource, OpenOptions};
 use super::folder;
+use super::place::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Observer, Silent};
 
@@ -159,7 +160,7 @@ fn cached(cache: &Cache, wanted: Wanted<'_>, options: &OpenOptions) -> Result<Pa
             format!("the cache {} has no {wanted}", cache.root().display()),
         ));
     };
-    folder::open(&snapshot, options, &mut Silent)?;
+    folder::open(&Place::from(&snapshot), options, &mut Silent)?;
     Ok(snapshot)
 }
 

@@ -13,10 +13,9 @@ mod value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::path::Path;
 
 use self::value::{Object, Storage, Tensor, Unpickled, Value};
-use super::mmap::MappedFile;
+use super::place::{Contents, Place};
 use super::view::no_tensor;
 use super::{RawTensor, StoredDType, TensorSource};
 use crate::error::{Error, Result};
@@ -24,7 +23,7 @@ use crate::error::{Error, Result};
 /// An opened PyTorch checkpoint.
 #[derive(Debug)]
 pub(crate) struct TorchFile {
-    file: MappedFile,
+    file: Contents,
     tensors: BTreeMap<String, Entry>,
     global_step: Option<i64>,
 }
@@ -51,10 +50,10 @@ impl TorchFile {
     /// # Errors
     /// [`UnsafeFile`](crate::ErrorKind::UnsafeFile) when the pickle asks for a name that does not build
     /// tensors; otherwise when the file is missing, damaged, or of another kind.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = MappedFile::open(path)?;
-        let (tensors, global_step) = read(file.bytes())
-            .map_err(|error| error.context(format_args!("{}", path.display())))?;
+    pub(crate) fn open(place: impl Into<Place>) -> Result<Self> {
+        let file = place.into().contents()?;
+        let (tensors, global_step) =
+            read(file.bytes()).map_err(|error| error.context(file.place()))?;
         Ok(Self {
             file,
             tensors,
@@ -79,9 +78,10 @@ impl TensorSource for TorchFile {
     }
 
     fn read(&self, name: &str) -> Result<RawTensor<'_>> {
-        let entry = self.tensors.get(name).ok_or_else(|| {
-            no_tensor(name).context(format_args!("{}", self.file.path().display()))
-        })?;
+        let entry = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| no_tensor(name).context(self.file.place()))?;
         let storage = &self.file.bytes()[entry.storage.clone()];
         Ok(RawTensor {
             dtype: entry.dtype,
