@@ -184,6 +184,24 @@ TINY_SDXL = {
     "transformer_layers_per_block": [1, 2, 3],
 }
 
+LATENT16_UNET = {
+    "block_out_channels": [128, 256, 384],
+    "down_block_types": [CROSS_DOWN] * 3,
+    "in_channels": 16,
+    "out_channels": 16,
+    "sample_size": 16,
+    "up_block_types": [CROSS_UP] * 3,
+}
+LATENT16_VAE = {
+    "block_out_channels": [8, 8, 16, 16, 24, 24],
+    "down_block_types": ["DownEncoderBlock2D"] * 6,
+    "latent_channels": 16,
+    "layers_per_block": 1,
+    "mid_block_add_attention": False,
+    "norm_num_groups": 8,
+    "up_block_types": ["UpDecoderBlock2D"] * 6,
+}
+
 # --- schedulers ---------------------------------------------------------------------------------------------------
 
 
@@ -264,15 +282,17 @@ def _index(pipeline, scheduler, second_tower=False, first_tower=True, **more):
     return index
 
 
-def _sd1(unet=None, scheduler=PNDM, pipeline="StableDiffusionPipeline", like=("text_encoder", "vae"), full=None):
+def _sd1(
+    unet=None, scheduler=PNDM, pipeline="StableDiffusionPipeline", like=("text_encoder", "vae"), full=None, vae=None, **run
+):
     return {
         "index": _index(pipeline, scheduler),
         "scheduler": scheduler,
         "text_encoder": (CLIP_L, TINY_CLIP_L),
         "unet": (UNET_SD1 | (full or {}), UNET_SD1 | (full or {}) | TINY_SD1 | (unet or {})),
-        "vae": (VAE, VAE | TINY_VAE),
+        "vae": (VAE | (vae or {}), VAE | TINY_VAE | (vae or {})),
         "like": {component: "sd15" for component in like},
-        "run": {"steps": 5, "guidance": 7.5, "size": 64},
+        "run": {"steps": 5, "guidance": 7.5, "size": 64} | run,
     }
 
 
@@ -344,6 +364,16 @@ FAMILIES = {
             "transformer_layers_per_block": [1, 1, 2],
         },
         tiny_unet={"transformer_layers_per_block": [1, 1, 2]},
+    ),
+    # Latents of 16 channels at a 32nd of the picture's size, as an autoencoder of six levels without attention makes.
+    "latent16": _sd1(
+        scheduler=DDIM_V
+        | {"rescale_betas_zero_snr": True, "set_alpha_to_one": True, "timestep_spacing": "trailing"},
+        like=("text_encoder",),
+        full=LATENT16_UNET,
+        unet=LATENT16_UNET | {"attention_head_dim": 4, "block_out_channels": [16, 24, 40]},
+        vae=LATENT16_VAE,
+        size=96,
     ),
     "inpaint": _sd1(pipeline="StableDiffusionInpaintPipeline", full={"in_channels": 9}),
     "refiner": {

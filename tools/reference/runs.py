@@ -117,10 +117,13 @@ def hook_stages(unet, out: dict) -> list:
 def record_vae(vae) -> dict:
     """Decoder on latents, encoder on a smooth picture with some noise."""
     generator = torch.Generator("cpu").manual_seed(8)
-    latents = 12 * torch.randn(1, 4, 6, 4, generator=generator) / vae.config.scaling_factor
-    rows, columns = torch.linspace(-1, 1, 48), torch.linspace(-1, 1, 32)
+    channels, factor = vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1)
+    rows, columns = (6, 4) if factor == 8 else (2, 1)
+    latents = 12 * torch.randn(1, channels, rows, columns, generator=generator) / vae.config.scaling_factor
+    height, width = (48, 32) if factor == 8 else (rows * factor, columns * factor)
+    rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
     picture = torch.stack([rows[:, None] * columns, torch.sin(5 * rows)[:, None] + 0 * columns, columns**2 + 0 * rows[:, None]])
-    picture = (picture[None] * 0.8 + 0.2 * torch.randn(1, 3, 48, 32, generator=generator)).clamp(-1, 1)
+    picture = (picture[None] * 0.8 + 0.2 * torch.randn(1, 3, height, width, generator=generator)).clamp(-1, 1)
     moments = vae.encode(picture).latent_dist
     return {
         "vae.decode.in": numpy(latents),
@@ -242,10 +245,11 @@ def record(family: str, parts: dict) -> tuple[dict, dict]:
     owner = families.FAMILIES[family]["like"].get("text_encoder_2" if "text_encoder_2" in parts else "text_encoder", family)
     notes = {"text_like": owner, "tokens": tokens, "cases": {}}
     usual = families.FAMILIES[family]["run"]
-    if usual is None or parts["unet"].config.in_channels != 4:
+    channels = parts["vae"].config.latent_channels
+    if usual is None or parts["unet"].config.in_channels != channels:
         return tensors, notes
-    size = usual["size"] // 8
-    tensors["noise"] = numpy(torch.randn(1, 4, size, size, generator=torch.Generator("cpu").manual_seed(42)))
+    size = usual["size"] // 2 ** (len(parts["vae"].config.block_out_channels) - 1)
+    tensors["noise"] = numpy(torch.randn(1, channels, size, size, generator=torch.Generator("cpu").manual_seed(42)))
     pipe = models.pipeline(family, parts)
     for name, case in cases(family).items():
         made, notes["cases"][name] = run_case(family, pipe, case)

@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::model::{fixtures, json};
+use crate::model::{folder_of, json};
 
 /// A recorded array.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,12 +62,12 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// Reads `tests/fixtures/<family>/golden.*`.
+    /// Reads the family's `golden.*`.
     ///
     /// # Panics
     /// When there is no such fixture.
     pub fn of(family: &str) -> Self {
-        let folder = fixtures().join(family);
+        let folder = folder_of(family);
         let path = folder.join("golden.safetensors");
         Self {
             family: family.to_owned(),

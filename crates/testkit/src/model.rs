@@ -15,6 +15,20 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
+/// The folder of `family`'s fixture: among the fixtures, or in `tests/data` for one that came later.
+pub(crate) fn folder_of(family: &str) -> PathBuf {
+    let folder = fixtures().join(family);
+    if folder.exists() {
+        return folder;
+    }
+    later().join(family)
+}
+
+/// The folder of families beside the fixtures, which keep to 3 MB.
+fn later() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data")
+}
+
 /// Element type on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DType {
@@ -102,7 +116,7 @@ pub struct TinyModel {
 }
 
 impl TinyModel {
-    /// The model of `tests/fixtures/<family>`.
+    /// The model of `tests/fixtures/<family>`, or of `tests/data/<family>`.
     ///
     /// # Panics
     /// When there is no such fixture.
@@ -124,8 +138,9 @@ impl TinyModel {
     /// # Panics
     /// When the fixtures cannot be listed.
     pub fn families() -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(fixtures())
-            .unwrap_or_else(|e| panic!("fixtures: {e}"))
+        let mut names: Vec<String> = [fixtures(), later()]
+            .into_iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap_or_else(|e| panic!("fixtures: {e}")))
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .filter(|path| path.join("manifest.json").is_file())
             .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
@@ -136,7 +151,7 @@ impl TinyModel {
 
     /// Its fixture folder: configurations and goldens, no weights.
     pub fn path(&self) -> PathBuf {
-        fixtures().join(&self.family)
+        folder_of(&self.family)
     }
 
     /// The names of its components ("unet", "vae", ...).
@@ -183,7 +198,7 @@ impl TinyModel {
 
 /// A family's manifest.json as it is.
 fn manifest(family: &str) -> Value {
-    json(&fixtures().join(family).join("manifest.json"))
+    json(&folder_of(family).join("manifest.json"))
 }
 
 /// Rows, or the rows of the family that is named instead.

@@ -208,10 +208,14 @@ fn a_batch_gives_what_its_items_give_alone() {
 #[test]
 fn the_autoencoder_matches_diffusers() {
     let mut report = Report::default();
-    let golden = Golden::of("sd15");
-    let vae = component("sd15", "vae");
-    let config = VaeConfig::from_json("vae", &vae.config).unwrap();
-    for engine in engines() {
+    for (engine, family) in engines()
+        .into_iter()
+        .flat_map(|engine| [(engine.clone(), "sd15"), (engine, "latent16")])
+    {
+        let golden = Golden::of(family);
+        let vae = component(family, "vae");
+        let config = VaeConfig::from_json("vae", &vae.config).unwrap();
+        let channels = config.latent_channels;
         let build = |scope: &tintype::nn::Scope<'_>| Decoder::load(scope, &config);
         let decoder = models::load(&engine, &vae, |_, _| Ok(()), build).unwrap();
         let latents = host(&golden.tensor("vae.decode.in"));
@@ -226,13 +230,17 @@ fn the_autoencoder_matches_diffusers() {
         let moments = encoder.forward(&picture).unwrap();
         let part = |start| {
             moments
-                .narrow_channels(start, 4)
+                .narrow_channels(start, channels)
                 .unwrap()
                 .to_host()
                 .unwrap()
         };
         report.add(&engine, &golden.tensor("vae.encode.mean"), &part(0));
-        report.add(&engine, &golden.tensor("vae.encode.logvar"), &part(4));
+        report.add(
+            &engine,
+            &golden.tensor("vae.encode.logvar"),
+            &part(channels),
+        );
     }
     println!("{}", report.lines.join("\n"));
     report.finish();
