@@ -81,8 +81,9 @@ pub(crate) struct GenerateArgs {
     /// What the picture shows
     pub(crate) prompt: String,
     /// Model: a diffusers folder, a .safetensors or .ckpt file, or a hub id `owner/name[@revision]`
+    /// [default: the small model in the box, where it was compiled in]
     #[arg(short, long, value_name = "PATH_OR_ID", env = "TINTYPE_MODEL")]
-    pub(crate) model: String,
+    pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) picture: PictureArgs,
     #[command(flatten)]
@@ -133,10 +134,11 @@ pub(crate) struct PictureArgs {
     /// Fresh noise in DDIM, 0 (none) to 1 (as much as DDPM) [default: 0]
     #[arg(long, value_name = "SHARE", env = "TINTYPE_ETA", value_parser = parse_real)]
     pub(crate) eta: Option<f64>,
-    /// Width in pixels, a multiple of 8, 8 to 4096 [default: the model's own, often 512]
+    /// Width in pixels, up to 4096, a multiple of the model's reduction, 8 for Stable Diffusion
+    /// [default: the model's own, often 512]
     #[arg(short = 'W', long, value_name = "PIXELS", env = "TINTYPE_WIDTH", value_parser = parse_count)]
     pub(crate) width: Option<usize>,
-    /// Height in pixels, a multiple of 8, 8 to 4096 [default: the model's own, often 512]
+    /// Height in pixels, likewise [default: the model's own, often 512]
     #[arg(short = 'H', long, value_name = "PIXELS", env = "TINTYPE_HEIGHT", value_parser = parse_count)]
     pub(crate) height: Option<usize>,
     /// Pictures to make, 1 to 64 [default: 1]
@@ -188,9 +190,10 @@ pub(crate) struct FileArgs {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A model (folder, .safetensors or .ckpt file, hub id) or a PNG picture
-    #[arg(value_name = "PATH_OR_ID")]
-    pub(crate) subject: String,
+    /// A model (folder, .safetensors or .ckpt file, hub id) or a PNG picture [default: the small model in
+    /// the box, where it was compiled in]
+    #[arg(value_name = "PATH_OR_ID", env = "TINTYPE_MODEL")]
+    pub(crate) subject: Option<String>,
     #[command(flatten)]
     pub(crate) form: FormArgs,
     #[command(flatten)]

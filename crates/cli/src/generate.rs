@@ -10,13 +10,13 @@ use tintype::{
 use tokio::sync::mpsc;
 
 use crate::args::{GenerateArgs, PictureArgs};
-use crate::cancel;
 use crate::gallery::Gallery;
 use crate::logging::Talk;
 use crate::naming::Naming;
 use crate::output::{self, Form};
 use crate::progress::Progress;
 use crate::report::{Clock, Machine, Report};
+use crate::{cancel, chosen};
 
 /// More threads than any machine has; a slip of the finger beyond it would exhaust the system.
 const MAX_THREADS: usize = 1024;
@@ -34,17 +34,21 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let naming = Naming::new(args.files.out.as_deref(), request.batch)?;
     naming.check_writable(request.batch, request.seed)?;
     use_threads(args.threads)?;
-    let source = ModelSource::parse(&args.model)?;
+    let source = chosen::source(args.model.as_deref())?;
 
     let cancel = cancel::on_interrupt()?;
     let progress = Progress::new(talk);
     let model = load(&source, &options, &progress, &cancel)?;
+    let summary = model.card().map(|card| card.summary.as_str());
+    if let Some(notice) = chosen::notice(&source, summary) {
+        progress.tell(notice);
+    }
     let loaded = start.elapsed();
     let config = args.picture.over(SamplingConfig {
         prompt: args.prompt.clone(),
         ..model.default_config()
     });
-    let machine = Machine::new(&args.model, &options, &model);
+    let machine = Machine::new(&source, &options, &model);
 
     let mut gallery = Gallery::new(naming, progress.clone(), args.form.form());
     let outcome = denoise(model, config.clone(), &progress, &cancel, &mut gallery);

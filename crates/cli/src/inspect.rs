@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use tintype::{ComponentReport, ModelReport, ModelSource};
+use tintype::weights::Card;
+use tintype::{ComponentReport, ModelReport};
 
 use crate::args::InspectArgs;
+use crate::chosen;
 use crate::logging::Talk;
 use crate::output::{self, Form, columns};
 use crate::picture;
@@ -17,11 +19,13 @@ const UNUSED_LISTED: usize = 8;
 
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs, talk: Talk) -> anyhow::Result<()> {
-    if is_png(Path::new(&args.subject)) {
-        return picture::run(Path::new(&args.subject), args.form.form());
+    if let Some(subject) = args.subject.as_ref().map(Path::new)
+        && is_png(subject)
+    {
+        return picture::run(subject, args.form.form());
     }
     let options = args.load.options()?;
-    let source = ModelSource::parse(&args.subject)?;
+    let source = chosen::source(args.subject.as_deref())?;
     let progress = Progress::new(talk);
     let report = tintype::inspect(&source, &options, &mut progress.clone());
     progress.clear();
@@ -45,6 +49,10 @@ fn is_png(path: &Path) -> bool {
 fn text(report: &ModelReport) -> String {
     let mut text = columns(&summary(report));
     text.push('\n');
+    if let Some(card) = &report.card {
+        text.push_str(&about(card));
+        text.push('\n');
+    }
     let heading = ["COMPONENT", "PARAMETERS", "TENSORS", "STORED AS", "SIZE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading)
         .chain(report.components.iter().map(row))
@@ -95,6 +103,20 @@ fn summary(report: &ModelReport) -> Vec<[String; 2]> {
     ]
     .map(|(name, value)| [name.to_owned(), value])
     .into()
+}
+
+/// What the model's makers say of it.
+fn about(card: &Card) -> String {
+    let row = |name: &str, value: &str| [name.to_owned(), value.to_owned()];
+    let mut rows = vec![row("about", &card.summary)];
+    rows.extend(card.notes.iter().map(|note| row("note", note)));
+    rows.extend(card.licence.iter().map(|licence| row("licence", licence)));
+    for source in &card.data {
+        let text = format!("{} ({})", source.name, source.licence);
+        rows.push(row("trained on", &text));
+    }
+    rows.extend(card.prompts.iter().map(|prompt| row("try", prompt)));
+    columns(&rows)
 }
 
 fn row(component: &ComponentReport) -> [String; 5] {

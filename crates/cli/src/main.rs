@@ -5,6 +5,7 @@
 
 mod args;
 mod cancel;
+mod chosen;
 mod failure;
 mod gallery;
 mod generate;

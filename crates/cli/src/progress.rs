@@ -54,6 +54,14 @@ impl Progress {
         }
     }
 
+    /// Says `line` on stderr to everybody who did not ask for quiet.
+    pub(crate) fn tell(&self, line: impl Display) {
+        let screen = self.screen();
+        if screen.talk != Talk::Quiet {
+            screen.line(line);
+        }
+    }
+
     /// Does what writes to the terminal while the bar is out of the way.
     pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         self.screen().aside(write)

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use tintype::{LoadOptions, SDModel, SamplingConfig};
+use tintype::{LoadOptions, ModelSource, SDModel, SamplingConfig};
 
 use crate::gallery::Saved;
 use crate::progress::seconds;
@@ -74,10 +74,10 @@ struct Timings {
 }
 
 impl Machine {
-    pub(crate) fn new(source: &str, options: &LoadOptions, model: &SDModel) -> Self {
+    pub(crate) fn new(source: &ModelSource, options: &LoadOptions, model: &SDModel) -> Self {
         let engine = model.engine();
         Self {
-            model: source.to_owned(),
+            model: source.to_string(),
             vae: shown(options.vae.as_deref()),
             variant: options.variant.clone(),
             config: shown(options.config.as_deref()),

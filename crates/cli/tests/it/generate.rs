@@ -332,6 +332,51 @@ fn inspect_says_what_a_model_holds_and_needs() {
 }
 
 #[test]
+fn a_size_that_the_model_cannot_make_is_refused_with_those_it_can() {
+    for (family, nearest) in [("sd15", "96 or 104"), ("latent16", "96 or 128")] {
+        let place = place_with(family);
+        let arguments = ["generate", "a cat", "--model", "model", "--width", "100"];
+        let stderr = place.run(arguments).fails_with(2);
+        assert!(stderr.contains("width is 100"), "{stderr}");
+        assert!(stderr.contains(&format!("hint: use {nearest}")), "{stderr}");
+        assert!(place.pictures().is_empty());
+    }
+}
+
+#[test]
+fn a_folders_card_is_shown_and_its_settings_stand_in() {
+    let place = place_with("sd15");
+    let card = r#"{"summary": "a tiny model of random weights", "notes": ["It draws nothing."], "licence": "CC0",
+        "data": [{"name": "no pictures", "licence": "none"}], "prompts": ["a cat"],
+        "defaults": {"steps": 2, "guidance_scale": 3.5}}"#;
+    std::fs::write(place.path("model/tintype.json"), card).unwrap();
+    let text = place.run(["inspect", "model"]).ok();
+    for line in [
+        "about       a tiny model of random weights",
+        "note        It draws nothing.",
+        "licence     CC0",
+        "trained on  no pictures (none)",
+        "try         a cat",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let request = [
+        "generate", "a cat", "--model", "model", "--width", "64", "--height", "64",
+    ];
+    let made = place.run([&request[..], &["--json"]].concat()).ok();
+    let document: Value = serde_json::from_str(&made).unwrap();
+    assert_eq!(document["settings"]["steps"], 2);
+    assert_eq!(document["settings"]["guidance_scale"], 3.5);
+
+    std::fs::write(place.path("model/tintype.json"), "{}").unwrap();
+    let stderr = place.run(["inspect", "model"]).fails_with(3);
+    assert!(
+        stderr.contains("tintype.json") && stderr.contains("summary"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_reader_who_has_gone_loses_no_picture() {
     let place = place_with("sd15");
     let mut child = place

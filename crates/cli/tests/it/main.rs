@@ -7,6 +7,8 @@ mod expected;
 mod generate;
 #[cfg(test)]
 mod hub;
+#[cfg(all(test, feature = "model-in-the-box"))]
+mod in_the_box;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -52,7 +52,6 @@ fn help_says_what_every_flag_does() {
 fn refuses_settings_out_of_range_before_looking_for_the_model() {
     let place = Place::new();
     let settings: &[&[&str]] = &[
-        &["--width", "500"],
         &["--width", "0"],
         &["--height", "5000"],
         &["--height", "wide"],
@@ -91,7 +90,6 @@ fn refuses_settings_out_of_range_before_looking_for_the_model() {
 fn refuses_wrong_arguments() {
     let cases: &[&[&str]] = &[
         &["generate"],
-        &["generate", "a cat"],
         &["generate", "a cat", "--model", "m", "--stepz", "3"],
         &["paint", "a cat"],
         &["completions", "tcsh"],
@@ -186,15 +184,29 @@ fn refuses_a_device_that_is_not_compiled_in() {
     );
 }
 
+/// What was not compiled in cannot be used; what was is tested in `in_the_box`.
+#[cfg(not(feature = "model-in-the-box"))]
+#[test]
+fn without_a_model_in_the_box_one_must_be_named() {
+    let place = Place::new();
+    for arguments in [&["generate", "a cat"][..], &["inspect"]] {
+        let stderr = place.run(arguments).fails_with(2);
+        assert!(stderr.contains("no model is named"), "{stderr}");
+        assert!(stderr.contains("hint: name a folder"), "{stderr}");
+    }
+}
+
 #[test]
 fn the_environment_stands_in_for_flags_and_flags_win() {
     let place = Place::new();
     let arguments = ["generate", "a cat", "--model", "nowhere"];
     let mut command = place.command(arguments);
-    let stderr = Run::of(command.env("TINTYPE_WIDTH", "500").output().unwrap()).fails_with(2);
-    assert!(stderr.contains("width is 500"), "{stderr}");
+    let stderr = Run::of(command.env("TINTYPE_WIDTH", "5000").output().unwrap()).fails_with(2);
+    assert!(stderr.contains("width is 5000"), "{stderr}");
     let mut command = place.command(arguments);
-    command.env("TINTYPE_WIDTH", "500").args(["--width", "512"]);
+    command
+        .env("TINTYPE_WIDTH", "5000")
+        .args(["--width", "512"]);
     Run::of(command.output().unwrap()).fails_with(7);
 }
 
