@@ -13,6 +13,7 @@ pub mod image_io;
 pub mod metadata;
 pub mod models;
 pub mod nn;
+pub mod prompt;
 pub mod rng;
 pub mod samplers;
 pub mod tokenizer;

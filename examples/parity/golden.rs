@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use tintype::prompt::{PromptOptions, PromptSyntax};
 use tintype::{HostTensor, SamplingConfig};
 
 use crate::Outcome;
@@ -110,6 +111,10 @@ impl Golden {
             sampler: text("sampler").map(|name| name.trim_end_matches("-eta05").to_owned()),
             eta: case["eta"].as_f64().unwrap_or(0.0),
             clip_skip: count("clip_skip").map(|left_out| left_out + self.default_layer()),
+            text: PromptOptions {
+                syntax: PromptSyntax::Plain,
+                ..PromptOptions::default()
+            },
             ..SamplingConfig::default()
         };
         let latents = self.tensor(&format!("run.{name}.latents"))?.into_data();

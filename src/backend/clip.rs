@@ -11,6 +11,7 @@ use crate::host::HostTensor;
 use crate::models::clip::FinalNorm;
 use crate::models::{self, ClipTextConfig, ClipTextModel};
 use crate::nn::Engine;
+use crate::prompt::Chunk;
 use crate::tokenizer::ClipTokenizer;
 use crate::weights::Component;
 
@@ -72,8 +73,8 @@ pub struct ClipTextEncoder {
     remembered: Mutex<VecDeque<(Key, Arc<TextEmbeddings>)>>,
 }
 
-/// A text and its clip skip.
-type Key = (String, usize);
+/// The token ids that each tower sees, and the clip skip.
+type Key = (Vec<Vec<u32>>, usize);
 
 #[derive(Debug)]
 struct Tower {
@@ -135,6 +136,69 @@ impl ClipTextEncoder {
         texts: &[&str],
         clip_skip: Option<usize>,
     ) -> Result<Vec<Arc<TextEmbeddings>>> {
+        texts
+            .iter()
+            .map(|text| self.encode_cut(text, clip_skip))
+            .collect()
+    }
+
+    /// The embeddings of a text, cut to what the towers take.
+    fn encode_cut(&self, text: &str, clip_skip: Option<usize>) -> Result<Arc<TextEmbeddings>> {
+        let encodings: Vec<_> = self
+            .tokenizers()
+            .map(|tokenizer| tokenizer.encode(text))
+            .collect();
+        let lost = encodings.iter().find_map(|encoding| encoding.lost.clone());
+        let ids = encodings.into_iter().map(|encoding| encoding.ids).collect();
+        let encoded = self.encode_ids(ids, clip_skip)?;
+        Ok(match lost {
+            None => encoded,
+            lost => Arc::new(TextEmbeddings {
+                lost,
+                ..TextEmbeddings::clone(&encoded)
+            }),
+        })
+    }
+
+    /// The embeddings of a chunk, one list of tokens for each tower; weights are not looked at.
+    pub(super) fn encode_chunk(
+        &self,
+        chunk: &[Chunk],
+        clip_skip: Option<usize>,
+    ) -> Result<Arc<TextEmbeddings>> {
+        let ids = self
+            .tokenizers()
+            .zip(chunk)
+            .map(|(tokenizer, chunk)| tokenizer.framed(&chunk.tokens))
+            .collect();
+        self.encode_ids(ids, clip_skip)
+    }
+
+    /// The towers' tokenizers, in the order of the towers.
+    pub(super) fn tokenizers(&self) -> impl Iterator<Item = &ClipTokenizer> {
+        self.towers.iter().map(|tower| &tower.tokenizer)
+    }
+
+    /// The widths of the towers' hidden states, as they lie side by side.
+    pub(super) fn tower_widths(&self) -> Vec<usize> {
+        let width = |tower: &Tower| tower.model.config().hidden_size;
+        self.towers.iter().map(width).collect()
+    }
+
+    fn encode_ids(
+        &self,
+        ids: Vec<Vec<u32>>,
+        clip_skip: Option<usize>,
+    ) -> Result<Arc<TextEmbeddings>> {
+        let clip_skip = self.check_skip(clip_skip)?;
+        let key = (ids, clip_skip);
+        match self.recall(&key) {
+            Some(embeddings) => Ok(embeddings),
+            None => self.encode_one(key),
+        }
+    }
+
+    fn check_skip(&self, clip_skip: Option<usize>) -> Result<usize> {
         let clip_skip = clip_skip.unwrap_or(self.layer.default_skip());
         let layers = self
             .towers
@@ -146,13 +210,7 @@ impl ClipTextEncoder {
                 "clip_skip is {clip_skip}, expected 1 to {limit}, the layers of this model's text encoder"
             )));
         }
-        texts
-            .iter()
-            .map(|text| match self.recall(text, clip_skip) {
-                Some(embeddings) => Ok(embeddings),
-                None => self.encode_one(text, clip_skip),
-            })
-            .collect()
+        Ok(clip_skip)
     }
 
     /// The embeddings of a negative prompt; `absent` says what stands for none. As in diffusers, clip skip does not
@@ -192,27 +250,26 @@ impl ClipTextEncoder {
         }
     }
 
-    fn recall(&self, text: &str, clip_skip: usize) -> Option<Arc<TextEmbeddings>> {
+    fn recall(&self, key: &Key) -> Option<Arc<TextEmbeddings>> {
         let remembered = self
             .remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let known = |((known, skip), _): &&(Key, _)| known == text && *skip == clip_skip;
         remembered
             .iter()
-            .find(known)
+            .find(|(known, _)| known == key)
             .map(|(_, embeddings)| Arc::clone(embeddings))
     }
 
-    fn encode_one(&self, text: &str, clip_skip: usize) -> Result<Arc<TextEmbeddings>> {
+    fn encode_one(&self, key: Key) -> Result<Arc<TextEmbeddings>> {
         let mut contexts = Vec::with_capacity(self.towers.len());
         let mut pooled = None;
-        let mut lost = None;
-        for tower in &self.towers {
-            let encoding = tower.tokenizer.encode(text);
-            let output = tower
-                .model
-                .forward(&[encoding.ids], clip_skip - 1, self.layer.norm())?;
+        let (ids, clip_skip) = &key;
+        for (tower, ids) in self.towers.iter().zip(ids) {
+            let output =
+                tower
+                    .model
+                    .forward(std::slice::from_ref(ids), clip_skip - 1, self.layer.norm())?;
             contexts.push(output.hidden.to_host()?);
             if let (None, Some(vector)) = (&pooled, &output.pooled) {
                 pooled = Some(HostTensor::new(
@@ -220,12 +277,11 @@ impl ClipTextEncoder {
                     vector.to_host()?.into_data(),
                 )?);
             }
-            lost = lost.or(encoding.lost);
         }
         let embeddings = Arc::new(TextEmbeddings {
             context: side_by_side(&contexts)?,
             pooled,
-            lost,
+            lost: None,
         });
         let mut remembered = self
             .remembered
@@ -234,7 +290,7 @@ impl ClipTextEncoder {
         if remembered.len() == REMEMBERED {
             remembered.pop_front();
         }
-        remembered.push_back(((text.to_owned(), clip_skip), Arc::clone(&embeddings)));
+        remembered.push_back((key, Arc::clone(&embeddings)));
         Ok(embeddings)
     }
 }

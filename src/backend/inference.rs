@@ -1,5 +1,6 @@
 //! The denoiser that samplers see: UNet, guidance and prediction type behind `(x, sigma) -> denoised`.
 
+use super::conditioning::Conditions;
 use super::scheduler::Scheduler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::CancelToken;
@@ -31,8 +32,8 @@ pub(crate) struct GuidedDenoiser<'a> {
     pub(crate) unet: &'a UNet2DCondition,
     /// Knows each level's exact timestep, and what the model predicts.
     pub(crate) scheduler: &'a Scheduler,
-    /// For guidance: the unconditional half, then the conditional one.
-    pub(crate) conditioning: &'a PreparedConditioning,
+    /// What the UNet is told, by evaluation.
+    pub(crate) conditions: Conditions<'a>,
     pub(crate) guidance: Guidance,
     pub(crate) cancel: &'a CancelToken,
     /// Model evaluations so far, to name the place when something breaks.
@@ -58,25 +59,39 @@ impl GuidedDenoiser<'_> {
     /// The guided prediction of the UNet for the scaled input, in whatever the model predicts.
     fn predict(&mut self, input: &HostTensor, timestep: f64) -> Result<HostTensor> {
         self.cancel.check()?;
+        let condition = self.conditions.at(self.evaluations)?;
         self.evaluations += 1;
+        let mut items = Vec::with_capacity(condition.weights.len() + 1);
+        for pass in &condition.passes {
+            let output = self.forward(&repeated(input, pass.batch())?, timestep, pass)?;
+            for item in 0..pass.batch() {
+                items.push(output.item(item)?);
+            }
+        }
         let guided = match self.guidance {
-            Guidance::None => self.forward(input, timestep)?,
+            Guidance::None => items.swap_remove(0),
             Guidance::ClassifierFree { scale, rescale } => {
-                let both = self.forward(
-                    &HostTensor::concat(&[input.clone(), input.clone()])?,
-                    timestep,
-                )?;
-                guide(both.item(0)?, &both.item(1)?, scale, rescale)?
+                let uncond = items.remove(0);
+                let parts: Vec<_> = items
+                    .iter()
+                    .zip(condition.weights.iter().copied())
+                    .collect();
+                guide(&uncond, &parts, scale, rescale)?
             }
         };
         self.require_finite(&guided, timestep)?;
         Ok(guided)
     }
 
-    fn forward(&self, input: &HostTensor, timestep: f64) -> Result<HostTensor> {
+    fn forward(
+        &self,
+        input: &HostTensor,
+        timestep: f64,
+        conditioning: &PreparedConditioning,
+    ) -> Result<HostTensor> {
         let sample = FeatureMap::from_host(self.engine, input)?;
         self.unet
-            .forward(&sample, timestep, self.conditioning)?
+            .forward(&sample, timestep, conditioning)?
             .to_host()
     }
 
@@ -97,19 +112,46 @@ impl GuidedDenoiser<'_> {
     }
 }
 
-/// Classifier-free guidance on one picture's predictions.
-fn guide(uncond: HostTensor, cond: &HostTensor, scale: f64, rescale: f64) -> Result<HostTensor> {
-    let scale = scale as f32;
-    let guided = uncond.zip_map(cond, |uncond, cond| uncond + scale * (cond - uncond))?;
+/// The input once for each item of a batch.
+fn repeated(input: &HostTensor, count: usize) -> Result<HostTensor> {
+    HostTensor::concat(&vec![input.clone(); count])
+}
+
+/// Classifier-free guidance on one picture's predictions, with the weighted parts of the prompt composed as in Liu et
+/// al. 2022, "Compositional Visual Generation with Composable Diffusion Models", equation 11.
+fn guide(
+    uncond: &HostTensor,
+    parts: &[(&HostTensor, f64)],
+    scale: f64,
+    rescale: f64,
+) -> Result<HostTensor> {
+    let guided = compose(uncond, parts, scale)?;
     if rescale == 0.0 {
         return Ok(guided);
     }
+    let contrast = match parts {
+        [(cond, _)] => standard_deviation(cond),
+        _ => standard_deviation(&compose(uncond, parts, 1.0)?),
+    };
     let rescale = rescale as f32;
-    let ratio = (standard_deviation(cond) / standard_deviation(&guided)) as f32;
+    let ratio = (contrast / standard_deviation(&guided)) as f32;
     if !ratio.is_finite() {
         return Ok(guided);
     }
     Ok(guided.map(|value| rescale * (value * ratio) + (1.0 - rescale) * value))
+}
+
+/// `uncond + scale * sum(weight * (cond - uncond))`.
+fn compose(uncond: &HostTensor, parts: &[(&HostTensor, f64)], scale: f64) -> Result<HostTensor> {
+    let mut guided = uncond.clone();
+    for &(cond, weight) in parts {
+        let factor = (weight * scale) as f32;
+        let step = cond
+            .clone()
+            .zip_map(uncond, |cond, uncond| factor * (cond - uncond))?;
+        guided = guided.zip_map(&step, |guided, step| guided + step)?;
+    }
+    Ok(guided)
 }
 
 /// Standard deviation over all values, with Bessel's correction as torch has it.
@@ -139,20 +181,27 @@ mod tests {
 
     #[test]
     fn guidance_moves_away_from_the_unconditional_prediction() {
-        let guided = guide(row(&[1.0, 2.0]), &row(&[2.0, 0.0]), 7.5, 0.0).unwrap();
+        let guided = guide(&row(&[1.0, 2.0]), &[(&row(&[2.0, 0.0]), 1.0)], 7.5, 0.0).unwrap();
         assert_eq!(guided.data(), [8.5, -13.0]);
+    }
+
+    #[test]
+    fn parts_add_up_by_their_weights() {
+        let (uncond, a, b) = (row(&[1.0, 2.0]), row(&[2.0, 0.0]), row(&[0.0, 4.0]));
+        let guided = guide(&uncond, &[(&a, 0.5), (&b, -1.0)], 2.0, 0.0).unwrap();
+        assert_eq!(guided.data(), [1.0 + 1.0 + 2.0, 2.0 - 2.0 - 4.0]);
     }
 
     #[test]
     fn full_rescale_restores_the_conditional_deviation() {
         let cond = row(&[1.0, -1.0, 0.5, 2.0]);
-        let guided = guide(row(&[0.2, 0.1, -0.4, 0.3]), &cond, 7.5, 1.0).unwrap();
+        let guided = guide(&row(&[0.2, 0.1, -0.4, 0.3]), &[(&cond, 1.0)], 7.5, 1.0).unwrap();
         assert!((standard_deviation(&guided) - standard_deviation(&cond)).abs() < 1e-6);
     }
 
     #[test]
     fn rescale_of_a_flat_prediction_stays_finite() {
-        let guided = guide(row(&[0.0, 0.0]), &row(&[0.0, 0.0]), 7.5, 0.7).unwrap();
+        let guided = guide(&row(&[0.0, 0.0]), &[(&row(&[0.0, 0.0]), 1.0)], 7.5, 0.7).unwrap();
         assert_eq!(guided.data(), [0.0, 0.0]);
     }
 }

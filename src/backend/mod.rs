@@ -1,5 +1,6 @@
 //! The backend: parts wired into a picture.
 
+mod chunked;
 mod conditioning;
 mod model;
 mod parameters;
@@ -14,6 +15,7 @@ pub mod sampling;
 pub mod scheduler;
 pub mod vae;
 
+pub use chunked::{CountedText, MAX_CHUNKS};
 pub use clip::{ClipTextEncoder, TextEmbeddings};
 pub use model::{LoadOptions, SDModel};
 pub use pipeline::{GeneratedImage, Timings};

@@ -146,6 +146,11 @@ impl SDModel {
             .as_deref()
     }
 
+    /// The text towers with their tokenizers.
+    pub fn text_encoder(&self) -> &ClipTextEncoder {
+        &self.text
+    }
+
     /// Who computes, where and in what.
     pub fn engine(&self) -> &Engine {
         &self.engine

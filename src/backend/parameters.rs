@@ -4,6 +4,7 @@ use super::model::SDModel;
 use super::sampling::SamplingConfig;
 use super::scheduler::Scheduler;
 use crate::metadata::Parameters;
+use crate::prompt::{Emphasis, PromptSyntax};
 
 /// What made the picture that started from `seed`: enough for `tintype` and the webui to make it again.
 pub(super) fn of(
@@ -15,6 +16,8 @@ pub(super) fn of(
     let settings = scheduler.schedule().settings();
     let clip_skip = config.clip_skip.filter(|&skip| skip > 1);
     let engine = model.engine();
+    let webui = config.text.syntax == PromptSyntax::Webui;
+    let emphasis = config.text.emphasis;
     let entries = [
         ("Steps", Some(config.steps.to_string())),
         ("Sampler", Some(scheduler.kind().spec().label.to_owned())),
@@ -37,6 +40,14 @@ pub(super) fn of(
         (
             "CFG rescale",
             (config.guidance_rescale > 0.0).then(|| config.guidance_rescale.to_string()),
+        ),
+        (
+            "Emphasis",
+            (webui && emphasis != Emphasis::default()).then(|| emphasis.label().to_owned()),
+        ),
+        (
+            "Prompt syntax",
+            (!webui).then(|| config.text.syntax.to_string()),
         ),
         (
             "Engine",

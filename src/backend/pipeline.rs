@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use image::DynamicImage;
 
+use super::conditioning::{Conditions, EncodedTexts, Texts};
 use super::inference::{Guidance, GuidedDenoiser};
 use super::model::SDModel;
 use super::sampling::{MAX_SIZE_PX, SamplingConfig};
@@ -15,7 +16,6 @@ use crate::events::{CancelToken, Event, Observer, StepEvent};
 use crate::host::HostTensor;
 use crate::image_io::tensor_to_images;
 use crate::metadata::Parameters;
-use crate::models::unet::PreparedConditioning;
 use crate::rng::TorchNoise;
 use crate::samplers::{NoiseSource, StepInfo};
 
@@ -83,14 +83,17 @@ impl SDModel {
                 eta: config.eta,
             },
         )?;
-        let guidance = self.guidance(config);
         let start = Instant::now();
-        let conditioning = self.condition(config, guidance, reporter)?;
+        let texts = Texts::read(config, config.steps, &mut |warning| {
+            reporter.tell(&Event::Warning(warning));
+        })?;
+        let guidance = self.guidance(config, &texts)?;
+        let texts = self.encode_texts(&texts, config, guidance, reporter)?;
         let call = Call {
             config,
             scheduler,
             guidance,
-            conditioning,
+            texts,
             text: start.elapsed(),
         };
         let first = seeds::resolve(config.seed);
@@ -125,13 +128,25 @@ impl SDModel {
         Ok(())
     }
 
-    fn guidance(&self, config: &SamplingConfig) -> Guidance {
-        if config.guidance_scale <= 1.0 || self.takes_guidance_embedding() {
-            return Guidance::None;
+    fn guidance(&self, config: &SamplingConfig, texts: &Texts) -> Result<Guidance> {
+        let distilled = self.takes_guidance_embedding();
+        if config.guidance_scale > 1.0 && !distilled {
+            return Ok(Guidance::ClassifierFree {
+                scale: config.guidance_scale,
+                rescale: config.guidance_rescale,
+            });
         }
-        Guidance::ClassifierFree {
-            scale: config.guidance_scale,
-            rescale: config.guidance_rescale,
+        match (texts.is_composed(), distilled) {
+            (false, _) => Ok(Guidance::None),
+            // Parts can only be weighed against the unconditional prediction, which guidance 1 cancels out.
+            (true, false) => Ok(Guidance::ClassifierFree {
+                scale: 1.0,
+                rescale: config.guidance_rescale,
+            }),
+            (true, true) => Err(Error::unsupported(
+                "the prompt composes parts by weight, which this model, distilled to one pass a step, cannot do",
+            )
+            .with_hint("take `AND` and the weight at the end out of the prompt")),
         }
     }
 }
@@ -141,7 +156,7 @@ struct Call<'a> {
     config: &'a SamplingConfig,
     scheduler: Scheduler,
     guidance: Guidance,
-    conditioning: PreparedConditioning,
+    texts: EncodedTexts,
     text: Duration,
 }
 
@@ -209,7 +224,7 @@ impl Call<'_> {
             engine: &model.engine,
             unet: &model.unet,
             scheduler: &self.scheduler,
-            conditioning: &self.conditioning,
+            conditions: Conditions::new(model, self.config, &self.texts),
             guidance: self.guidance,
             cancel,
             evaluations: 0,

@@ -1,6 +1,7 @@
 //! What a caller asks for: [`SamplingConfig`], its defaults and its limits.
 
 use crate::error::{Error, Result};
+use crate::prompt::{Prompt, PromptOptions, PromptSyntax, Role};
 use crate::samplers::registry::parse_sampler;
 use crate::samplers::schedule::ScheduleKind;
 
@@ -56,6 +57,8 @@ pub struct SamplingConfig {
     /// Layers of the text tower left out at its end, counted as the webui does: 1 leaves out none, 2 takes
     /// the last but one. `None` is what the checkpoint was trained with.
     pub clip_skip: Option<usize>,
+    /// How the two prompts are read.
+    pub text: PromptOptions,
 }
 
 impl Default for SamplingConfig {
@@ -74,6 +77,7 @@ impl Default for SamplingConfig {
             schedule: None,
             eta: 0.0,
             clip_skip: None,
+            text: PromptOptions::default(),
         }
     }
 }
@@ -102,6 +106,20 @@ impl SamplingConfig {
             return Err(Error::invalid(
                 "clip_skip is 0, expected 1 (no layer left out) or more",
             ));
+        }
+        self.validate_prompts()
+    }
+
+    fn validate_prompts(&self) -> Result<()> {
+        if self.text.syntax == PromptSyntax::Plain {
+            return Ok(());
+        }
+        let prompt =
+            Prompt::parse(&self.prompt, Role::Positive).map_err(|error| error.context("prompt"))?;
+        prompt.refuse_networks()?;
+        if let Some(negative) = &self.negative_prompt {
+            Prompt::parse(negative, Role::Negative)
+                .map_err(|error| error.context("negative prompt"))?;
         }
         Ok(())
     }

@@ -133,16 +133,21 @@ impl ClipTokenizer {
         let tokens = self.tokens(text);
         let kept = tokens.len().min(self.max_length - 2);
         let (fitting, rest) = tokens.split_at(kept);
-        let mut ids = Vec::with_capacity(self.max_length);
-        ids.push(self.start);
-        ids.extend_from_slice(fitting);
-        ids.push(self.end);
-        ids.resize(self.max_length, self.pad);
         Encoding {
-            ids,
+            ids: self.framed(fitting),
             kept,
             lost: (!rest.is_empty()).then(|| self.decode(rest)),
         }
+    }
+
+    /// `tokens`, at most two fewer than [`max_length`](Self::max_length), between start and end, and padded.
+    pub fn framed(&self, tokens: &[u32]) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(self.max_length);
+        ids.push(self.start);
+        ids.extend_from_slice(tokens);
+        ids.push(self.end);
+        ids.resize(self.max_length, self.pad);
+        ids
     }
 
     /// The ids of a text of any length, without start, end and padding.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use tintype::prompt::{PromptOptions, PromptSyntax};
 use tintype::{CancelToken, EngineKind, ErrorKind, Event, LoadOptions, SDModel, SamplingConfig};
 use tintype_testkit::{Form, TinyModel};
 
@@ -111,7 +112,14 @@ fn words_beyond_the_text_encoder_are_named_in_a_warning() {
     let (_folder, model) = load("sd15", EngineKind::Auto);
     let mut warnings = Vec::new();
     let prompt = format!("{} zebra", "cat ".repeat(75));
-    let config = SamplingConfig { prompt, ..quick() };
+    let config = SamplingConfig {
+        prompt,
+        text: PromptOptions {
+            syntax: PromptSyntax::Plain,
+            ..PromptOptions::default()
+        },
+        ..quick()
+    };
     let mut observer = |event: &Event| {
         if let Event::Warning(text) = event {
             warnings.push(text.clone());

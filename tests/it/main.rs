@@ -18,6 +18,8 @@ mod models;
 #[cfg(test)]
 mod pictures;
 #[cfg(test)]
+mod prompts;
+#[cfg(test)]
 mod published;
 #[cfg(test)]
 mod support;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tintype::prompt::{PromptOptions, PromptSyntax};
 use tintype::{CancelToken, EngineKind, GeneratedImage, LoadOptions, SDModel, SamplingConfig};
 use tintype_testkit::{Case, Form, Golden, TinyModel};
 
@@ -68,6 +69,11 @@ pub(crate) fn config_of(golden: &Golden, case: &Case) -> SamplingConfig {
             .map(|name| name.trim_end_matches("-eta05").to_owned()),
         eta: case.eta,
         clip_skip: case.clip_skip.map(|left_out| left_out + default_layer),
+        // diffusers' pipelines read no syntax and cut long prompts.
+        text: PromptOptions {
+            syntax: PromptSyntax::Plain,
+            ..PromptOptions::default()
+        },
         ..SamplingConfig::default()
     }
 }

@@ -12,6 +12,7 @@ use tintype::samplers::schedule::SCHEDULES;
 use tintype::{Device, EngineKind, LoadOptions};
 
 use crate::output::Form;
+use crate::prompt_args::PromptArgs;
 
 /// Stable Diffusion: a prompt and a checkpoint in, a picture out.
 #[derive(Debug, Parser)]
@@ -84,6 +85,8 @@ pub(crate) struct GenerateArgs {
     /// [default: the small model in the box, where it was compiled in]
     #[arg(short, long, value_name = "PATH_OR_ID", env = "TINTYPE_MODEL")]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) text: PromptArgs,
     #[command(flatten)]
     pub(crate) picture: PictureArgs,
     #[command(flatten)]

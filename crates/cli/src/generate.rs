@@ -25,8 +25,10 @@ const MAX_THREADS: usize = 1024;
 pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let start = Instant::now();
     // Whatever is wrong with the request is said before minutes of loading.
+    let text = args.text.options()?;
     let request = args.picture.over(SamplingConfig {
         prompt: args.prompt.clone(),
+        text: text.clone(),
         ..Default::default()
     });
     request.validate()?;
@@ -46,6 +48,7 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let loaded = start.elapsed();
     let config = args.picture.over(SamplingConfig {
         prompt: args.prompt.clone(),
+        text,
         ..model.default_config()
     });
     let machine = Machine::new(&source, &options, &model);
@@ -166,6 +169,7 @@ impl PictureArgs {
             batch: self.batch.unwrap_or(base.batch),
             clip_skip: self.clip_skip.or(base.clip_skip),
             prompt: base.prompt,
+            text: base.text,
         }
     }
 }

@@ -16,6 +16,7 @@ mod naming;
 mod output;
 mod picture;
 mod progress;
+mod prompt_args;
 mod pull;
 mod report;
 

@@ -33,6 +33,8 @@ struct Image<'a> {
 struct Settings<'a> {
     prompt: &'a str,
     negative_prompt: &'a str,
+    prompt_syntax: String,
+    emphasis: String,
     steps: usize,
     guidance_scale: f64,
     guidance_rescale: f64,
@@ -166,6 +168,8 @@ impl<'a> Settings<'a> {
         Self {
             prompt: &config.prompt,
             negative_prompt: config.negative_prompt.as_deref().unwrap_or_default(),
+            prompt_syntax: config.text.syntax.to_string(),
+            emphasis: config.text.emphasis.to_string(),
             steps: config.steps,
             guidance_scale: config.guidance_scale,
             guidance_rescale: config.guidance_rescale,

@@ -130,7 +130,7 @@ fn a_batch_counts_seeds_and_names_and_each_picture_stands_for_itself() {
 fn a_program_reads_one_document() {
     let place = place_with("sd15");
     let prompt = format!("a cat {}", "and another ".repeat(60).trim());
-    let mut request = with(&["--json", "--batch", "2"]);
+    let mut request = with(&["--json", "--batch", "2", "--prompt-syntax", "plain"]);
     request[1] = &prompt;
     let run = place.run(&request);
     assert!(
