@@ -7,6 +7,9 @@
 mod backend;
 #[cfg(test)]
 mod bad_input;
+#[cfg(feature = "model-in-the-box")]
+#[cfg(test)]
+mod box_model;
 #[cfg(test)]
 mod loading;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which model a command is about: the one named, or the one in the box.
 
-use tintype::{Error, ModelSource, Result};
+use tintype::{ModelSource, Result};
 
 /// Reads the name of a model; without one it is the model in the box.
 ///
@@ -21,10 +21,10 @@ fn in_the_box() -> Result<ModelSource> {
 
 #[cfg(not(feature = "model-in-the-box"))]
 fn in_the_box() -> Result<ModelSource> {
-    Err(
-        Error::invalid("no model is named, and this program was built without one of its own")
-            .with_hint(OTHERS),
+    Err(tintype::Error::invalid(
+        "no model is named, and this program was built without one of its own",
     )
+    .with_hint(OTHERS))
 }
 
 /// How to use another model than the one in the box.

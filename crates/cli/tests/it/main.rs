@@ -7,7 +7,8 @@ mod expected;
 mod generate;
 #[cfg(test)]
 mod hub;
-#[cfg(all(test, feature = "model-in-the-box"))]
+#[cfg(feature = "model-in-the-box")]
+#[cfg(test)]
 mod in_the_box;
 #[cfg(test)]
 mod support;
