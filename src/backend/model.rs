@@ -134,6 +134,26 @@ impl SDModel {
         })
     }
 
+    /// How a model reads prompts, without its weights: the tokenizer of its first text tower, and its usual steps.
+    ///
+    /// # Errors
+    /// When the source cannot be found or read, or has no text tower.
+    pub fn reading_of(
+        source: &ModelSource,
+        options: &LoadOptions,
+    ) -> Result<(ClipTokenizer, usize)> {
+        let checkpoint = Checkpoint::open(source, &options.open(), &mut Silent)?;
+        let own = checkpoint
+            .card
+            .as_ref()
+            .and_then(|card| card.defaults.steps);
+        let steps = own.unwrap_or(checkpoint.family.default_steps);
+        match towers(&checkpoint)?.into_iter().next() {
+            Some((_, tokenizer)) => Ok((tokenizer, steps)),
+            None => Err(Error::malformed("the model has no text encoder")),
+        }
+    }
+
     /// The model's name, as pictures record it.
     pub fn title(&self) -> &str {
         &self.checkpoint.title

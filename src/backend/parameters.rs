@@ -6,13 +6,16 @@ use super::scheduler::Scheduler;
 use crate::metadata::Parameters;
 use crate::prompt::{Emphasis, PromptSyntax};
 
-/// What made the picture that started from `seed`: enough for `tintype` and the webui to make it again.
+/// What made the picture that started from `seed` with `config`, whose prompts were chosen from those of `template`: enough for `tintype` and the webui to make it again.
 pub(super) fn of(
     model: &SDModel,
     config: &SamplingConfig,
-    scheduler: &Scheduler,
-    seed: u64,
+    template: &SamplingConfig,
+    (scheduler, seed): (&Scheduler, u64),
 ) -> Parameters {
+    let chosen = (config.prompt != template.prompt).then(|| template.prompt.clone());
+    let negative = |config: &SamplingConfig| config.negative_prompt.clone();
+    let chosen_negative = negative(template).filter(|_| negative(config) != negative(template));
     let settings = scheduler.schedule().settings();
     let clip_skip = config.clip_skip.filter(|&skip| skip > 1);
     let engine = model.engine();
@@ -49,6 +52,8 @@ pub(super) fn of(
             "Prompt syntax",
             (!webui).then(|| config.text.syntax.to_string()),
         ),
+        ("Template", chosen),
+        ("Negative Template", chosen_negative),
         (
             "Engine",
             Some(format!(

@@ -16,6 +16,7 @@ use crate::events::{CancelToken, Event, Observer, StepEvent};
 use crate::host::HostTensor;
 use crate::image_io::tensor_to_images;
 use crate::metadata::Parameters;
+use crate::prompt::Chooser;
 use crate::rng::TorchNoise;
 use crate::samplers::{NoiseSource, StepInfo};
 
@@ -83,28 +84,58 @@ impl SDModel {
                 eta: config.eta,
             },
         )?;
+        let mut chooser = Chooser::new(
+            &config.prompt,
+            config.negative_prompt.as_deref(),
+            &config.text,
+        )?;
+        let first = seeds::resolve(config.seed);
+        let mut pictures = Vec::with_capacity(config.batch);
+        let mut last: Option<Call<'_>> = None;
+        for index in 0..config.batch {
+            let seed = seeds::of_picture(first, index);
+            let (prompt, negative_prompt) = chooser.picture(index, seed)?;
+            let call = match last.take() {
+                Some(call) if call.reads(&prompt, negative_prompt.as_deref()) => call,
+                _ => {
+                    let own = SamplingConfig {
+                        prompt,
+                        negative_prompt,
+                        ..config.clone()
+                    };
+                    self.call(own, config, &scheduler, reporter)?
+                }
+            };
+            let picture = call.picture(self, index, seed, reporter)?;
+            reporter.tell(&Event::Finished(Arc::new(picture.clone())));
+            pictures.push(picture);
+            last = Some(call);
+        }
+        Ok(pictures)
+    }
+
+    /// Encodes the prompts of `config`, which are those of `template` with their choices made.
+    fn call<'a>(
+        &self,
+        config: SamplingConfig,
+        template: &'a SamplingConfig,
+        scheduler: &'a Scheduler,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Call<'a>> {
         let start = Instant::now();
-        let texts = Texts::read(config, config.steps, &mut |warning| {
+        let texts = Texts::read(&config, config.steps, &mut |warning| {
             reporter.tell(&Event::Warning(warning));
         })?;
-        let guidance = self.guidance(config, &texts)?;
-        let texts = self.encode_texts(&texts, config, guidance, reporter)?;
-        let call = Call {
+        let guidance = self.guidance(&config, &texts)?;
+        let texts = self.encode_texts(&texts, &config, guidance, reporter)?;
+        Ok(Call {
             config,
+            template,
             scheduler,
             guidance,
             texts,
             text: start.elapsed(),
-        };
-        let first = seeds::resolve(config.seed);
-        (0..config.batch)
-            .map(|index| {
-                let picture =
-                    call.picture(self, index, seeds::of_picture(first, index), reporter)?;
-                reporter.tell(&Event::Finished(Arc::new(picture.clone())));
-                Ok(picture)
-            })
-            .collect()
+        })
     }
 
     /// Refuses sizes that the VAE's reduction does not divide. The UNet takes any: where its own halvings meet an odd
@@ -151,16 +182,23 @@ impl SDModel {
     }
 }
 
-/// What all pictures of a call share.
+/// What all pictures of the same prompts share.
 struct Call<'a> {
-    config: &'a SamplingConfig,
-    scheduler: Scheduler,
+    /// With the choices in the prompts made.
+    config: SamplingConfig,
+    /// As the caller gave it.
+    template: &'a SamplingConfig,
+    scheduler: &'a Scheduler,
     guidance: Guidance,
     texts: EncodedTexts,
     text: Duration,
 }
 
 impl Call<'_> {
+    fn reads(&self, prompt: &str, negative: Option<&str>) -> bool {
+        self.config.prompt == prompt && self.config.negative_prompt.as_deref() == negative
+    }
+
     /// Makes picture `index` of the batch.
     fn picture(
         &self,
@@ -187,7 +225,7 @@ impl Call<'_> {
             denoise,
             decode: start.elapsed(),
         };
-        let parameters = parameters::of(model, self.config, &self.scheduler, seed);
+        let parameters = parameters::of(model, &self.config, self.template, (self.scheduler, seed));
         Ok(GeneratedImage {
             image,
             seed,
@@ -223,8 +261,8 @@ impl Call<'_> {
         let mut denoiser = GuidedDenoiser {
             engine: &model.engine,
             unet: &model.unet,
-            scheduler: &self.scheduler,
-            conditions: Conditions::new(model, self.config, &self.texts),
+            scheduler: self.scheduler,
+            conditions: Conditions::new(model, &self.config, &self.texts),
             guidance: self.guidance,
             cancel,
             evaluations: 0,

@@ -1,7 +1,7 @@
 //! What a caller asks for: [`SamplingConfig`], its defaults and its limits.
 
 use crate::error::{Error, Result};
-use crate::prompt::{Prompt, PromptOptions, PromptSyntax, Role};
+use crate::prompt::{Chooser, Prompt, PromptOptions, PromptSyntax, Role};
 use crate::samplers::registry::parse_sampler;
 use crate::samplers::schedule::ScheduleKind;
 
@@ -83,7 +83,7 @@ impl Default for SamplingConfig {
 }
 
 impl SamplingConfig {
-    /// Checks everything that can be checked without a model.
+    /// Checks everything that can be checked without a model; of prompts with choices, the first picture's.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) naming the field, what was found and what is allowed.
@@ -114,11 +114,14 @@ impl SamplingConfig {
         if self.text.syntax == PromptSyntax::Plain {
             return Ok(());
         }
+        let negative = self.negative_prompt.as_deref();
+        let mut chooser = Chooser::new(&self.prompt, negative, &self.text)?;
+        let (prompt, negative) = chooser.picture(0, self.seed.unwrap_or(0))?;
         let prompt =
-            Prompt::parse(&self.prompt, Role::Positive).map_err(|error| error.context("prompt"))?;
+            Prompt::parse(&prompt, Role::Positive).map_err(|error| error.context("prompt"))?;
         prompt.refuse_networks()?;
-        if let Some(negative) = &self.negative_prompt {
-            Prompt::parse(negative, Role::Negative)
+        if let Some(negative) = negative {
+            Prompt::parse(&negative, Role::Negative)
                 .map_err(|error| error.context("negative prompt"))?;
         }
         Ok(())

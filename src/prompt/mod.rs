@@ -8,20 +8,30 @@
 //! carried from there; where an oddity is most likely not meant, there is a warning.
 
 mod attention;
+mod choices;
+mod chooser;
 mod chunks;
+mod explain;
 mod options;
 mod parts;
 mod schedule;
 mod span;
+mod styles;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
 pub use attention::{Piece, pieces};
+pub use choices::{Template, Wildcards};
+pub use chooser::Chooser;
 pub use chunks::{COMMA_LOOK_BACK, Chunk, chunks};
-pub use options::{Emphasis, PromptOptions, PromptSyntax};
+pub use explain::{
+    ExplainedChunk, ExplainedPart, ExplainedText, ExplainedToken, Explanation, explain,
+};
+pub use options::{Choices, Emphasis, PromptOptions, PromptSyntax};
 pub use parts::{MAX_PROMPT_BYTES, Network, Part, Prompt, Role};
 pub use schedule::{Entry, MAX_TEXTS, PartSchedule, Schedule};
 pub use span::{Span, Warning};
+pub use styles::{Style, Styles};
 pub use tree::{Node, NodeId, NodeKind, Tree, When};

@@ -1,6 +1,7 @@
 //! How a prompt is read: [`PromptSyntax`] and [`Emphasis`].
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::attention::{self, Piece};
@@ -33,13 +34,27 @@ pub enum Emphasis {
     Comfy,
 }
 
+/// How `{a|b}` and `__wildcard__` are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Choices {
+    /// By chance, from each picture's seed.
+    #[default]
+    Random,
+    /// Picture `i` of a batch takes combination `i`, and begins again where there are no more.
+    Combinatorial,
+}
+
 /// How the prompts of a call are read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct PromptOptions {
-    /// The language of both prompts.
+    /// The language of both prompts; the others only count in [`PromptSyntax::Webui`].
     pub syntax: PromptSyntax,
-    /// What weights do; without effect in [`PromptSyntax::Plain`].
+    /// What weights do.
     pub emphasis: Emphasis,
+    /// Folder of wildcards, `name.txt` for `__name__`; without it such names are text.
+    pub wildcards: Option<PathBuf>,
+    /// How choices are made.
+    pub choices: Choices,
 }
 
 impl PromptSyntax {

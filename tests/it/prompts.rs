@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use tintype::backend::CountedText;
-use tintype::prompt::{Emphasis, PromptOptions, PromptSyntax};
+use tintype::prompt::{Choices, Emphasis, PromptOptions, PromptSyntax};
 use tintype::{CancelToken, EngineKind, ErrorKind, Event, GeneratedImage, SDModel, SamplingConfig};
 use tintype_testkit::compare;
 
@@ -62,7 +62,11 @@ fn embeddings_agree_with_the_reference() {
 }
 
 fn options(syntax: PromptSyntax, emphasis: Emphasis) -> PromptOptions {
-    PromptOptions { syntax, emphasis }
+    PromptOptions {
+        syntax,
+        emphasis,
+        ..PromptOptions::default()
+    }
 }
 
 /// The picture of a prompt, four steps of Euler.
@@ -237,5 +241,57 @@ fn what_cannot_be_served_is_an_error() {
             .unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.message().contains(fact), "{error}");
+    }
+}
+
+#[test]
+fn choices_are_made_by_picture_and_recorded() {
+    let (_folder, model) = load("sd15", EngineKind::Cpu);
+    let config = SamplingConfig {
+        prompt: "a {red|blue} {cat|dog}".into(),
+        negative_prompt: Some("dark".into()),
+        batch: 4,
+        text: PromptOptions {
+            choices: Choices::Combinatorial,
+            ..PromptOptions::default()
+        },
+        ..quick()
+    };
+    let pictures = generate(&model, &config);
+    let prompts: Vec<&str> = pictures
+        .iter()
+        .map(|picture| picture.parameters.prompt.as_str())
+        .collect();
+    assert_eq!(
+        prompts,
+        ["a red cat", "a red dog", "a blue cat", "a blue dog"]
+    );
+    for picture in &pictures {
+        let settings = &picture.parameters;
+        assert_eq!(settings.get("Template"), Some("a {red|blue} {cat|dog}"));
+        assert_eq!(settings.get("Negative Template"), None);
+        let again = SamplingConfig {
+            prompt: settings.prompt.clone(),
+            negative_prompt: Some(settings.negative_prompt.clone()),
+            seed: Some(picture.seed),
+            ..quick()
+        };
+        assert_eq!(generate(&model, &again)[0].latents, picture.latents);
+    }
+    let by_chance = SamplingConfig {
+        batch: 3,
+        text: PromptOptions::default(),
+        ..config
+    };
+    let batch = generate(&model, &by_chance);
+    for picture in &batch {
+        let alone = SamplingConfig {
+            batch: 1,
+            seed: Some(picture.seed),
+            ..by_chance.clone()
+        };
+        let alone = generate(&model, &alone).remove(0);
+        assert_eq!(alone.parameters.prompt, picture.parameters.prompt);
+        assert_eq!(alone.image, picture.image);
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Generate(Box<GenerateArgs>),
     /// Say what a model holds and needs, or how a picture was made
     Inspect(InspectArgs),
+    /// Show what a prompt means: parts, changes over the steps, chunks, tokens and weights
+    Explain(ExplainArgs),
     /// Fetch a model from the hub into its cache and print where it lies
     Pull(PullArgs),
     /// List samplers and noise schedules
@@ -201,6 +203,30 @@ pub(crate) struct InspectArgs {
     pub(crate) form: FormArgs,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The prompt
+    pub(crate) prompt: String,
+    /// Model whose tokenizer reads the words; its weights are not read [default: the tokenizer of SD 1.x, which all
+    /// families share but for special tokens]
+    #[arg(short, long, value_name = "PATH_OR_ID", env = "TINTYPE_MODEL")]
+    pub(crate) model: Option<String>,
+    /// Negative prompt to explain behind the prompt [default: none]
+    #[arg(short, long, value_name = "TEXT", env = "TINTYPE_NEGATIVE")]
+    pub(crate) negative: Option<String>,
+    /// Denoising steps of the run, 1 to 1000 [default: the model's own, or 20]
+    #[arg(long, value_name = "COUNT", env = "TINTYPE_STEPS", value_parser = parse_count)]
+    pub(crate) steps: Option<usize>,
+    /// Seed by which choices are made [default: 0]
+    #[arg(short, long, value_name = "NUMBER", env = "TINTYPE_SEED", value_parser = parse_seed)]
+    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) text: PromptArgs,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
 }
 
 /// Arguments of `pull`.

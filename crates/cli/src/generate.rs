@@ -25,12 +25,11 @@ const MAX_THREADS: usize = 1024;
 pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let start = Instant::now();
     // Whatever is wrong with the request is said before minutes of loading.
-    let text = args.text.options()?;
-    let request = args.picture.over(SamplingConfig {
-        prompt: args.prompt.clone(),
-        text: text.clone(),
-        ..Default::default()
-    });
+    let typed = args
+        .text
+        .read(&args.prompt, args.picture.negative.as_deref())?;
+    let over = |base| typed.over(args.picture.over(base), args.picture.batch);
+    let request = over(SamplingConfig::default())?;
     request.validate()?;
     let options = args.load.options()?;
     let naming = Naming::new(args.files.out.as_deref(), request.batch)?;
@@ -46,11 +45,7 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
         progress.tell(notice);
     }
     let loaded = start.elapsed();
-    let config = args.picture.over(SamplingConfig {
-        prompt: args.prompt.clone(),
-        text,
-        ..model.default_config()
-    });
+    let config = over(model.default_config())?;
     let machine = Machine::new(&source, &options, &model);
 
     let mut gallery = Gallery::new(naming, progress.clone(), args.form.form());
@@ -156,7 +151,7 @@ impl PictureArgs {
     /// `base` with what the user gave in its place.
     fn over(&self, base: SamplingConfig) -> SamplingConfig {
         SamplingConfig {
-            negative_prompt: self.negative.clone().or(base.negative_prompt),
+            negative_prompt: base.negative_prompt,
             steps: self.steps.unwrap_or(base.steps),
             guidance_scale: self.guidance.unwrap_or(base.guidance_scale),
             guidance_rescale: self.guidance_rescale.unwrap_or(base.guidance_rescale),

@@ -6,6 +6,7 @@
 mod args;
 mod cancel;
 mod chosen;
+mod explain;
 mod failure;
 mod gallery;
 mod generate;
@@ -38,6 +39,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Generate(args) => generate::run(&args, talk),
         Command::Inspect(args) => inspect::run(&args, talk),
+        Command::Explain(args) => explain::run(&args),
         Command::Pull(args) => pull::run(&args, talk),
         Command::Samplers(args) => listing::samplers(args.form()),
         Command::Completions { shell } => Ok(listing::completions(shell)?),

@@ -42,6 +42,7 @@ fn help_says_what_every_flag_does() {
         &["--help"],
         &["generate", "--help"],
         &["inspect", "--help"],
+        &["explain", "--help"],
         &["pull", "--help"],
         &["samplers", "--help"],
     ];
@@ -274,4 +275,75 @@ fn a_reader_that_leaves_early_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stderr, b"");
+}
+
+#[test]
+fn prompts_are_explained() {
+    let place = Place::new();
+    std::fs::write(
+        place.path("styles.csv"),
+        "name,prompt,negative_prompt\nPhoto,\"photo of {prompt}, 8k\",blurry\n",
+    )
+    .unwrap();
+    std::fs::create_dir(place.path("cards")).unwrap();
+    std::fs::write(place.path("cards/colour.txt"), "red\n").unwrap();
+    let long = "cat, ".repeat(40);
+    let cases: &[&[&str]] = &[
+        &[
+            "explain",
+            "a [red:blue:0.25] (cat:1.3) AND a hat:0.5",
+            "--steps",
+            "8",
+        ],
+        &["explain", &long],
+        &["explain", &long, "--prompt-syntax", "plain"],
+        &[
+            "explain",
+            "a (b # note\n [c:d:30] <lora:x:1>",
+            "--negative",
+            "[x|y]",
+            "--steps",
+            "3",
+        ],
+        &["explain", "a __colour__ cat", "--wildcards", "cards"],
+        &["explain", "a __color__ cat", "--wildcards", "cards"],
+        &["explain", "a __../styles__ cat", "--wildcards", "cards"],
+        &[
+            "explain",
+            "a cat",
+            "--styles",
+            "styles.csv",
+            "--style",
+            "Photo",
+        ],
+        &[
+            "explain",
+            "a cat",
+            "--styles",
+            "styles.csv",
+            "--style",
+            "Foto",
+        ],
+        &["explain", "a cat", "--style", "Photo"],
+        &["explain", "(a:1.2.3)"],
+        &["explain", "a", "--steps", "0"],
+        &["explain", "a", "--emphasis", "orignal"],
+        &[
+            "generate",
+            "{a|b|c} {a|b|c|d|e} {1|2|3|4|5}",
+            "--combinatorial",
+            "--model",
+            "m",
+        ],
+        &["generate", "a <lora:x:1>", "--model", "m"],
+    ];
+    let text = transcript(&place, cases);
+    let folder = place.path("cards").canonicalize().unwrap();
+    let text = text.replace(&folder.display().to_string(), "CARDS");
+    assert_expected("explain", &text);
+    let document = place.run(["explain", "a (cat:1.5)", "--json"]).ok();
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let token = &document["parts"][0]["texts"][0]["chunks"][0]["tokens"][1];
+    assert_eq!(token["text"], "cat");
+    assert_eq!(token["weight"], 1.5);
 }
