@@ -330,6 +330,7 @@ mod tests {
             "text_encoder/model.fp16.safetensors",
             "text_encoder/model.safetensors",
             "text_encoder/pytorch_model.bin",
+            "tintype.json",
             "tokenizer/merges.txt",
             "tokenizer/vocab.json",
             "unet/diffusion_pytorch_model.fp16.safetensors",
@@ -347,6 +348,7 @@ mod tests {
             "text_encoder/config.json",
             "tokenizer/vocab.json",
             "tokenizer/merges.txt",
+            "tintype.json",
         ]
         .map(str::to_owned);
         let plain = needed(&index(), &files, None).unwrap();
