@@ -1,6 +1,6 @@
 //! The denoiser that samplers see: UNet, guidance and prediction type behind `(x, sigma) -> denoised`.
 
-use super::conditioning::Conditions;
+use super::conditions::Conditions;
 use super::scheduler::Scheduler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::CancelToken;

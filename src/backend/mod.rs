@@ -2,6 +2,7 @@
 
 mod chunked;
 mod conditioning;
+mod conditions;
 mod model;
 mod parameters;
 mod pipeline;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use image::DynamicImage;
 
-use super::conditioning::{Conditions, EncodedTexts, Texts};
+use super::conditioning::{EncodedTexts, Texts};
+use super::conditions::Conditions;
 use super::inference::{Guidance, GuidedDenoiser};
 use super::model::SDModel;
 use super::sampling::{MAX_SIZE_PX, SamplingConfig};

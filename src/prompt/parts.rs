@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// Longest prompt that is read, in bytes.
 pub const MAX_PROMPT_BYTES: usize = 4 << 20;
 
+/// Most parts that `AND` joins; each is a pass of the UNet at every step.
+pub const MAX_PARTS: usize = 64;
+
 /// A line that is nothing but a comment, then one behind other text: in this order, as the webui's comments script.
 static COMMENTS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
     [r"(?:^|\n)#[^\n]*(?:\n|$)", r"#[^\n]*(?:\n|$)"]
@@ -104,8 +107,8 @@ impl Prompt {
     /// Takes a prompt apart. Choices and wildcards are not looked at; see [`Template`](super::Template).
     ///
     /// # Errors
-    /// For a weight such as `(a:1.2.3)`, nesting beyond all use, a network's tag inside another's, and more than
-    /// [`MAX_PROMPT_BYTES`], each with its place.
+    /// For a weight such as `(a:1.2.3)`, nesting beyond all use and a network's tag inside another's, each with its place,
+    /// and for more than [`MAX_PARTS`] parts or [`MAX_PROMPT_BYTES`].
     pub fn parse(typed: &str, role: Role) -> Result<Self> {
         check_length(typed)?;
         let mut prompt = Self {
@@ -199,6 +202,12 @@ impl Prompt {
             start = and.end();
         }
         bounds.push(start..source.text.len());
+        if bounds.len() > MAX_PARTS {
+            return Err(Error::invalid(format!(
+                "the prompt joins {} parts by AND, expected at most {MAX_PARTS}",
+                bounds.len()
+            )));
+        }
         let alone = bounds.len() == 1;
         for range in bounds {
             let (length, weight) = split_weight(&source.text[range.clone()]);

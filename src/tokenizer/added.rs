@@ -116,11 +116,13 @@ impl AddedTokens {
         let mut done = 0;
         let mut search = 0;
         let mut found = None;
+        let mut places = vec![Some(0); self.tokens.len()];
         std::iter::from_fn(move || {
             if let Some(id) = found.take() {
                 return Some(Part::Token(id));
             }
-            while let Some((start, end, token)) = self.next_match(text, search, stage) {
+            while let Some((start, end, token)) = self.next_match(text, search, stage, &mut places)
+            {
                 search = end;
                 if token.edges.single_word && !stands_alone(text, start, end) {
                     continue;
@@ -151,18 +153,25 @@ impl AddedTokens {
         })
     }
 
-    /// The leftmost match from `from` on, the longest of those.
+    /// The leftmost match from `from` on, the longest of those. `places` remembers for each token where it stood at or
+    /// after the last `from`, `None` for nowhere: each stretch of text is searched once, however many others match.
     fn next_match(
         &self,
         text: &str,
         from: usize,
         stage: Stage,
+        places: &mut [Option<usize>],
     ) -> Option<(usize, usize, &AddedToken)> {
+        let rest = text.get(from..)?;
         self.tokens
             .iter()
-            .filter(|token| token.stage == stage)
-            .filter_map(|token| {
-                let start = from + text.get(from..)?.find(&token.text)?;
+            .zip(places)
+            .filter(|(token, _)| token.stage == stage)
+            .filter_map(|(token, place)| {
+                if from == 0 || (*place)? < from {
+                    *place = rest.find(&token.text).map(|at| from + at);
+                }
+                let start = (*place)?;
                 Some((start, start + token.text.len(), token))
             })
             .min_by_key(|&(start, end, _)| (start, usize::MAX - end))

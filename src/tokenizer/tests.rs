@@ -274,3 +274,19 @@ proptest! {
         prop_assert_eq!(tokenizer.tokens(&tokenizer.decode(&ids)), ids);
     }
 }
+
+#[test]
+fn a_megabyte_of_special_tokens_takes_bounded_time() {
+    let tokenizer = ClipTokenizer::embedded();
+    for special in ["<|endoftext|>", "<|startoftext|>", "<|endoftext|> a "] {
+        let text = special.repeat((1 << 20) / special.len());
+        let start = std::time::Instant::now();
+        assert!(tokenizer.tokens(&text).len() >= (1 << 20) / special.len());
+        // A tenth of a second where nothing is searched twice, minutes where all is; between them lies a slow machine.
+        assert!(
+            start.elapsed().as_secs() < 20,
+            "{special}: {:?}",
+            start.elapsed()
+        );
+    }
+}

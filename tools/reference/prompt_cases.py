@@ -9,6 +9,7 @@ import pathlib
 import random
 import tempfile
 
+import diffusers
 import numpy as np
 import torch
 from safetensors.numpy import save_file
@@ -59,6 +60,18 @@ EMBEDDED = {
     "long": "a cat, " * 30 + "(a very shiny golden hat:1.5), in the garden, at dusk",
     "zero": "a (cat:0) and (a dog:-1)",
 }
+
+
+# Whole runs: prompt, negative prompt, weights as `original` has them, five steps of Euler at guidance 7.5.
+RUNS = {
+    "plain": ("a photo of a cat", "blurry"),
+    "changing": ("a [red:blue:0.4] (cat:1.3) [x|y]", "[dark:blurry:2]"),
+    "composed": ("a cat AND a (dog:1.2):0.6 AND a tree:-0.4", "blurry"),
+    "longer": ("a cat, " * 30 + "(hat:1.4)", "blurry"),
+    "shorter": ("a cat", "blurry, " * 60),
+    "parts": ("a cat AND " + "a long dog, " * 25, "blurry"),
+}
+STEPS = 5
 
 
 def drawn(alphabet: list[str], count: int, seed: int) -> list[str]:
@@ -160,6 +173,49 @@ def embed_tower(tower, tokenizer, text: str, mode: str, penultimate: bool):
     return torch.cat(rows).float().numpy(), vector
 
 
+def encode_entries(parts: dict, entries: list[list]) -> list[tuple[int, torch.Tensor]]:
+    """[(last evaluation, context), ..] of a schedule; its texts make one batch, so they share length and mean."""
+    tokenizer, tower = parts["tokenizer"], parts["text_encoder"]
+    laid = [chunked(text, tokenizer)[1] for _, text in entries]
+    contexts = []
+    for index in range(max(len(chunks) for chunks in laid)):
+        rows, factors = [], torch.ones(len(laid), 77, 1)
+        for place, chunks in enumerate(laid):
+            tokens, weights = chunks[index] if index < len(chunks) else ([], [])
+            ids = [tokenizer.bos_token_id, *tokens, tokenizer.eos_token_id]
+            rows.append(ids + [tokenizer.pad_token_id] * (77 - len(ids)))
+            factors[place, 1 : 1 + len(tokens), 0] = torch.tensor(weights)
+        z = tower(torch.tensor(rows)).last_hidden_state
+        scaled = z * factors
+        contexts.append(scaled * (z.mean() / scaled.mean()))
+    joined = torch.cat(contexts, dim=1)
+    return [(until, joined[place : place + 1]) for place, (until, _) in enumerate(entries)]
+
+
+def holding(entries: list[tuple[int, torch.Tensor]], evaluation: int) -> torch.Tensor:
+    return next(context for until, context in entries if evaluation <= until)
+
+
+def run(parts: dict, prompt: str, negative: str) -> np.ndarray:
+    """Final latents, every conditioning through the UNet alone."""
+    composed = [(weight, encode_entries(parts, rules.schedule(part, STEPS))) for part, weight in rules.compose(prompt)]
+    uncond = encode_entries(parts, rules.schedule(negative, STEPS))
+    scheduler = diffusers.EulerDiscreteScheduler.from_config(parts["scheduler"].config)
+    scheduler.set_timesteps(STEPS)
+    x = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(42)) * scheduler.init_noise_sigma
+    for evaluation, timestep in enumerate(scheduler.timesteps):
+        contexts = [holding(entries, evaluation) for _, entries in composed]
+        longest = max(context.shape[1] for context in contexts)
+        contexts = [torch.cat([c, c[:, -1:].repeat(1, longest - c.shape[1], 1)], dim=1) for c in contexts]
+        scaled = scheduler.scale_model_input(x, timestep)
+        empty = parts["unet"](scaled, timestep, holding(uncond, evaluation)).sample
+        noise = empty.clone()
+        for (weight, _), context in zip(composed, contexts):
+            noise += weight * 7.5 * (parts["unet"](scaled, timestep, context).sample - empty)
+        x = scheduler.step(noise, timestep, x).prev_sample
+    return x.numpy()
+
+
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     symbols = ["a", "b ", "(", ")", "[", "]", ":", ":1.2)", ":3]", "\\", "|", "BREAK", " ", "1.5", ",", "é"]
@@ -192,6 +248,9 @@ def main() -> None:
                 tensors[f"{family}.{name}.{mode}"] = context.astype(np.float32)
                 if pooled is not None:
                     tensors[f"{family}.{name}.{mode}.pooled"] = pooled.astype(np.float32)
+    for name, (prompt, negative) in RUNS.items():
+        tensors[f"sd15.run.{name}"] = run(towers["sd15"], prompt, negative).astype(np.float32)
+    notes["runs"] = RUNS
     save_file(tensors, OUT / "embeddings.safetensors")
     (OUT / "embeddings.json").write_text(json.dumps(notes, indent=2) + "\n")
 

@@ -1,0 +1,174 @@
+//! Text to items: what may be chosen, and what is text.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::MAX_DEPTH;
+use crate::error::{Error, Result};
+use crate::prompt::attention::shortened;
+
+static WILDCARD: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^__([\p{L}\p{N}./\\ -]+(?:_[\p{L}\p{N}./\\ -]+)*)__")
+        .expect("the pattern is valid; this is a bug")
+});
+static WEIGHT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)::")
+        .expect("the pattern is valid; this is a bug")
+});
+
+/// A part of a text with choices.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    Text(String),
+    Choice(Vec<ChoiceOption>),
+    Wildcard(String),
+}
+
+/// One of several.
+#[derive(Debug, Clone)]
+pub(super) struct ChoiceOption {
+    pub(super) weight: f64,
+    pub(super) items: Vec<Item>,
+}
+
+/// Text and choices, left to right.
+pub(super) fn parse_items(text: &str, wildcards: bool, depth: usize) -> Result<Vec<Item>> {
+    if depth > MAX_DEPTH {
+        return Err(Error::invalid(format!(
+            "choices are nested deeper than {MAX_DEPTH}"
+        )));
+    }
+    let closes = matching_braces(text);
+    let mut items = Vec::new();
+    let mut plain = String::new();
+    let mut at = 0;
+    while let Some(char) = text[at..].chars().next() {
+        let mut end = at + char.len_utf8();
+        let found = match char {
+            '\\' => {
+                end += text[end..].chars().next().map_or(0, char::len_utf8);
+                None
+            }
+            '{' => match closes.get(&at) {
+                Some(&close) => parse_choice(&text[end..close], wildcards, depth)?
+                    .map(|options| (Item::Choice(options), close + 1)),
+                None => None,
+            },
+            '_' if wildcards => WILDCARD.captures(&text[at..]).and_then(|found| {
+                let (whole, name) = (found.get(0)?, found.get(1)?);
+                Some((
+                    Item::Wildcard(name.as_str().trim().to_owned()),
+                    at + whole.end(),
+                ))
+            }),
+            _ => None,
+        };
+        let Some((item, after)) = found else {
+            plain.push_str(&text[at..end]);
+            at = end;
+            continue;
+        };
+        if !plain.is_empty() {
+            items.push(Item::Text(std::mem::take(&mut plain)));
+        }
+        items.push(item);
+        at = after;
+    }
+    if !plain.is_empty() {
+        items.push(Item::Text(plain));
+    }
+    Ok(items)
+}
+
+/// The closing brace of each opening one that has a `|` of its own. One pass, since braces that are only text may be
+/// nested without end.
+fn matching_braces(text: &str) -> HashMap<usize, usize> {
+    let mut closes = HashMap::new();
+    let mut open: Vec<(char, usize, bool)> = Vec::new();
+    let mut escaped = false;
+    for (at, char) in text.char_indices() {
+        match char {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '{' | '[' => open.push((char, at, false)),
+            '|' => {
+                if let Some((_, _, bar)) = open.last_mut() {
+                    *bar = true;
+                }
+            }
+            ']' if open.last().is_some_and(|top| top.0 == '[') => drop(open.pop()),
+            '}' => {
+                if let Some(place) = open.iter().rposition(|top| top.0 == '{') {
+                    let (_, start, bar) = open[place];
+                    open.truncate(place);
+                    if bar {
+                        closes.insert(start, at);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    closes
+}
+
+/// The options of what stands between braces; `None` where it is no choice.
+fn parse_choice(inner: &str, wildcards: bool, depth: usize) -> Result<Option<Vec<ChoiceOption>>> {
+    let bars = bars_of(inner);
+    if bars.is_empty() {
+        return Ok(None);
+    }
+    if inner.contains("$$") {
+        return Err(Error::unsupported(format!(
+            "{:?} takes several options at once, which is not supported",
+            shortened(&format!("{{{inner}}}"))
+        )));
+    }
+    let mut options = Vec::with_capacity(bars.len() + 1);
+    let mut start = 0;
+    for bar in bars.into_iter().chain([inner.len()]) {
+        options.push(parse_option(&inner[start..bar], wildcards, depth + 1)?);
+        start = bar + 1;
+    }
+    if options.iter().all(|option| option.weight <= 0.0) {
+        return Err(Error::invalid(format!(
+            "every option of {:?} has the weight 0",
+            shortened(&format!("{{{inner}}}"))
+        )));
+    }
+    Ok(Some(options))
+}
+
+/// The places of the `|` that part options: neither escaped nor inside other brackets.
+fn bars_of(inner: &str) -> Vec<usize> {
+    let mut bars = Vec::new();
+    let mut depth = 0_usize;
+    let mut escaped = false;
+    for (at, char) in inner.char_indices() {
+        match char {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => bars.push(at),
+            _ => {}
+        }
+    }
+    bars
+}
+
+pub(super) fn parse_option(text: &str, wildcards: bool, depth: usize) -> Result<ChoiceOption> {
+    let (weight, text) = match WEIGHT.captures(text).and_then(|found| {
+        let (whole, number) = (found.get(0)?, found.get(1)?);
+        Some((whole.end(), number.as_str().parse::<f64>().ok()?))
+    }) {
+        Some((end, weight)) if weight.is_finite() => (weight, &text[end..]),
+        _ => (1.0, text),
+    };
+    Ok(ChoiceOption {
+        weight,
+        items: parse_items(text, wildcards, depth)?,
+    })
+}
