@@ -8,7 +8,7 @@ use crate::host::HostTensor;
 use crate::models::UNet2DCondition;
 use crate::models::unet::PreparedConditioning;
 use crate::nn::{Engine, FeatureMap};
-use crate::samplers::Denoiser;
+use crate::samplers::{Denoiser, Guided};
 
 /// How the conditional and the unconditional prediction become one.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,19 +45,62 @@ impl Denoiser for GuidedDenoiser<'_> {
         let schedule = self.scheduler.schedule();
         let planned = self.scheduler.plan().timestep_at(sigma);
         let timestep = planned.unwrap_or_else(|| schedule.sigma_to_timestep(sigma));
-        let output = self.predict(&schedule.model_input(x, sigma), timestep)?;
+        let output = self
+            .predict(&schedule.model_input(x, sigma), timestep)?
+            .guided;
         schedule.denoised(x, output, sigma)
     }
 
+    fn denoise_guided(&mut self, x: &HostTensor, sigma: f64) -> Result<Guided> {
+        let schedule = self.scheduler.schedule();
+        let planned = self.scheduler.plan().timestep_at(sigma);
+        let timestep = planned.unwrap_or_else(|| schedule.sigma_to_timestep(sigma));
+        let output = self.predict(&schedule.model_input(x, sigma), timestep)?;
+        let (guided, unconditional) = output.both()?;
+        Ok(Guided {
+            denoised: schedule.denoised(x, guided, sigma)?,
+            unconditional: schedule.denoised(x, unconditional, sigma)?,
+        })
+    }
+
+    fn denoise_guided_at(&mut self, x: &HostTensor, timestep: usize) -> Result<Guided> {
+        let (guided, unconditional) = self.predict(x, timestep as f64)?.both()?;
+        let schedule = self.scheduler.schedule();
+        Ok(Guided {
+            denoised: schedule.denoised_at(x, guided, timestep)?,
+            unconditional: schedule.denoised_at(x, unconditional, timestep)?,
+        })
+    }
+
     fn denoise_at(&mut self, x: &HostTensor, timestep: usize) -> Result<HostTensor> {
-        let output = self.predict(x, timestep as f64)?;
+        let output = self.predict(x, timestep as f64)?.guided;
         self.scheduler.schedule().denoised_at(x, output, timestep)
+    }
+}
+
+/// What one evaluation of the UNet gives.
+struct Prediction {
+    guided: HostTensor,
+    /// Only where guidance needs it.
+    unconditional: Option<HostTensor>,
+}
+
+impl Prediction {
+    fn both(self) -> Result<(HostTensor, HostTensor)> {
+        match self.unconditional {
+            Some(unconditional) => Ok((self.guided, unconditional)),
+            None => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this sampler needs an unconditional estimate, which this model does not make",
+            )
+            .with_hint("choose a sampler without CFG++")),
+        }
     }
 }
 
 impl GuidedDenoiser<'_> {
     /// The guided prediction of the UNet for the scaled input, in whatever the model predicts.
-    fn predict(&mut self, input: &HostTensor, timestep: f64) -> Result<HostTensor> {
+    fn predict(&mut self, input: &HostTensor, timestep: f64) -> Result<Prediction> {
         self.cancel.check()?;
         let condition = self.conditions.at(self.evaluations)?;
         self.evaluations += 1;
@@ -68,19 +111,25 @@ impl GuidedDenoiser<'_> {
                 items.push(output.item(item)?);
             }
         }
-        let guided = match self.guidance {
-            Guidance::None => items.swap_remove(0),
+        let prediction = match self.guidance {
+            Guidance::None => Prediction {
+                guided: items.swap_remove(0),
+                unconditional: None,
+            },
             Guidance::ClassifierFree { scale, rescale } => {
                 let uncond = items.remove(0);
                 let parts: Vec<_> = items
                     .iter()
                     .zip(condition.weights.iter().copied())
                     .collect();
-                guide(&uncond, &parts, scale, rescale)?
+                Prediction {
+                    guided: guide(&uncond, &parts, scale, rescale)?,
+                    unconditional: Some(uncond),
+                }
             }
         };
-        self.require_finite(&guided, timestep)?;
-        Ok(guided)
+        self.require_finite(&prediction.guided, timestep)?;
+        Ok(prediction)
     }
 
     fn forward(

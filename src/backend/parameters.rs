@@ -5,6 +5,8 @@ use super::sampling::SamplingConfig;
 use super::scheduler::Scheduler;
 use crate::metadata::Parameters;
 use crate::prompt::{Emphasis, PromptSyntax};
+use crate::samplers::Coordinates;
+use crate::samplers::schedule::{CustomLevels, ScheduleKind};
 
 /// What made the picture that started from `seed` with `config`, whose prompts were chosen from those of `template`: enough for `tintype` and the webui to make it again.
 pub(super) fn of(
@@ -21,12 +23,28 @@ pub(super) fn of(
     let engine = model.engine();
     let webui = config.text.syntax == PromptSyntax::Webui;
     let emphasis = config.text.emphasis;
+    let noise = &config.noise;
+    // The webui has an eta for DDIM and one for all others.
+    let eta_key = match scheduler.plan().coordinates() {
+        Coordinates::VariancePreserving => "Eta DDIM",
+        Coordinates::VarianceExploding => "Eta",
+    };
+    let (sigmas, timesteps) = match &config.levels {
+        None => (None, None),
+        Some(levels @ CustomLevels::Sigmas(_)) => (Some(levels.to_string()), None),
+        Some(levels @ CustomLevels::Timesteps(_)) => (None, Some(levels.to_string())),
+    };
+    // With levels of the caller's own the plan decides, not the number of steps asked for.
+    let steps = match config.levels {
+        None => config.steps,
+        Some(_) => scheduler.plan().steps().len(),
+    };
     let entries = [
-        ("Steps", Some(config.steps.to_string())),
+        ("Steps", Some(steps.to_string())),
         ("Sampler", Some(scheduler.kind().spec().label.to_owned())),
         (
             "Schedule type",
-            Some(capitalised(settings.sigmas.spec().name)),
+            Some(schedule_type(config, settings.sigmas)),
         ),
         ("CFG scale", Some(config.guidance_scale.to_string())),
         ("Seed", Some(seed.to_string())),
@@ -36,10 +54,13 @@ pub(super) fn of(
         ("VAE", model.vae_name.clone()),
         ("Clip skip", clip_skip.map(|skip| skip.to_string())),
         ("RNG", Some("CPU".to_owned())),
-        (
-            "Eta DDIM",
-            (config.eta > 0.0).then(|| config.eta.to_string()),
-        ),
+        ("Sigmas", sigmas),
+        ("Timesteps", timesteps),
+        (eta_key, noise.eta.map(|eta| eta.to_string())),
+        ("Sigma churn", noise.s_churn.map(|value| value.to_string())),
+        ("Sigma tmin", noise.s_tmin.map(|value| value.to_string())),
+        ("Sigma tmax", noise.s_tmax.map(|value| value.to_string())),
+        ("Sigma noise", noise.s_noise.map(|value| value.to_string())),
         (
             "CFG rescale",
             (config.guidance_rescale > 0.0).then(|| config.guidance_rescale.to_string()),
@@ -78,10 +99,10 @@ pub(super) fn of(
     }
 }
 
-/// The webui's spelling of a schedule's name.
-fn capitalised(name: &str) -> String {
-    let mut letters = name.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+/// The webui's name of the schedule, or that the caller gave the levels.
+fn schedule_type(config: &SamplingConfig, schedule: ScheduleKind) -> String {
+    match config.levels {
+        Some(_) => "Custom".to_owned(),
+        None => schedule.spec().label.to_owned(),
+    }
 }

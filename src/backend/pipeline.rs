@@ -19,7 +19,8 @@ use crate::image_io::tensor_to_images;
 use crate::metadata::Parameters;
 use crate::prompt::Chooser;
 use crate::rng::TorchNoise;
-use crate::samplers::{NoiseSource, StepInfo};
+use crate::samplers::schedule::StepTable;
+use crate::samplers::{NoiseSource, SamplerKind, StepInfo};
 
 /// A finished picture with everything needed to make it again.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +83,9 @@ impl SDModel {
                 sampler: config.sampler.as_deref(),
                 schedule: config.schedule.as_deref(),
                 steps: config.steps,
-                eta: config.eta,
+                noise: config.noise,
+                levels: config.levels.as_ref(),
+                step_table: self.step_table(),
             },
         )?;
         let mut chooser = Chooser::new(
@@ -124,10 +127,15 @@ impl SDModel {
         reporter: &mut Reporter<'_>,
     ) -> Result<Call<'a>> {
         let start = Instant::now();
-        let texts = Texts::read(&config, config.steps, &mut |warning| {
+        let steps = match config.levels {
+            None => config.steps,
+            Some(_) => scheduler.plan().steps().len(),
+        };
+        let evaluations = steps * scheduler.kind().spec().evaluations;
+        let texts = Texts::read(&config, evaluations, &mut |warning| {
             reporter.tell(&Event::Warning(warning));
         })?;
-        let guidance = self.guidance(&config, &texts)?;
+        let guidance = self.guidance(&config, &texts, scheduler.kind())?;
         let texts = self.encode_texts(&texts, &config, guidance, reporter)?;
         Ok(Call {
             config,
@@ -160,9 +168,30 @@ impl SDModel {
         Ok(())
     }
 
-    fn guidance(&self, config: &SamplingConfig, texts: &Texts) -> Result<Guidance> {
+    /// The published tables differ between the UNets that are told sizes, as SDXL's, and those that are not.
+    fn step_table(&self) -> StepTable {
+        if self.unet.config().addition.is_some() {
+            StepTable::Sdxl
+        } else {
+            StepTable::Sd15
+        }
+    }
+
+    fn guidance(
+        &self,
+        config: &SamplingConfig,
+        texts: &Texts,
+        sampler: SamplerKind,
+    ) -> Result<Guidance> {
         let distilled = self.takes_guidance_embedding();
-        if config.guidance_scale > 1.0 && !distilled {
+        let both = sampler.spec().unconditional;
+        if both && distilled {
+            return Err(Error::unsupported(format!(
+                "{sampler} needs an unconditional estimate, which this model, distilled to one pass a step, does not make"
+            ))
+            .with_hint("choose a sampler without CFG++, such as lcm"));
+        }
+        if both || (config.guidance_scale > 1.0 && !distilled) {
             return Ok(Guidance::ClassifierFree {
                 scale: config.guidance_scale,
                 rescale: config.guidance_rescale,

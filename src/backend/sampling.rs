@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::prompt::{Chooser, Prompt, PromptOptions, PromptSyntax, Role};
+use crate::samplers::NoiseOptions;
 use crate::samplers::registry::parse_sampler;
-use crate::samplers::schedule::ScheduleKind;
+use crate::samplers::schedule::{CustomLevels, ScheduleKind};
 
 /// Largest width or height in pixels that is accepted.
 ///
@@ -50,10 +51,12 @@ pub struct SamplingConfig {
     pub batch: usize,
     /// Name or alias of a sampler; `None` is the checkpoint's own scheduler.
     pub sampler: Option<String>,
-    /// Name of a sigma schedule; `None` is the checkpoint's own.
+    /// Name of a schedule of noise levels; `None` is the sampler's or the checkpoint's own.
     pub schedule: Option<String>,
-    /// Stochasticity of DDIM, 0 (deterministic) to 1 (DDPM).
-    pub eta: f64,
+    /// Noise levels of your own, in place of a schedule; their number takes the place of `steps`.
+    pub levels: Option<CustomLevels>,
+    /// What is said about the sampler's randomness.
+    pub noise: NoiseOptions,
     /// Layers of the text tower left out at its end, counted as the webui does: 1 leaves out none, 2 takes
     /// the last but one. `None` is what the checkpoint was trained with.
     pub clip_skip: Option<usize>,
@@ -75,7 +78,8 @@ impl Default for SamplingConfig {
             batch: 1,
             sampler: None,
             schedule: None,
-            eta: 0.0,
+            levels: None,
+            noise: NoiseOptions::default(),
             clip_skip: None,
             text: PromptOptions::default(),
         }
@@ -95,7 +99,10 @@ impl SamplingConfig {
         }
         check_real("guidance_scale", self.guidance_scale, 0.0, 1000.0)?;
         check_real("guidance_rescale", self.guidance_rescale, 0.0, 1.0)?;
-        check_real("eta", self.eta, 0.0, 1.0)?;
+        self.noise.check()?;
+        if let Some(levels) = &self.levels {
+            levels.check()?;
+        }
         if let Some(name) = &self.sampler {
             parse_sampler(name)?;
         }

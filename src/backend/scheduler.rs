@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::samplers::registry::{self, SamplerKind};
-use crate::samplers::schedule::ScheduleKind;
+use crate::samplers::schedule::{CustomLevels, ScheduleKind, StepTable};
 use crate::samplers::{
-    Coordinates, Denoiser, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler,
+    Coordinates, Denoiser, NoiseOptions, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler,
 };
 
 pub use crate::samplers::schedule::{NoiseSchedule, SchedulerConfig, Settings};
@@ -18,10 +18,14 @@ pub struct SchedulerRequest<'a> {
     pub sampler: Option<&'a str>,
     /// Name of a schedule; `None` is the sampler's own.
     pub schedule: Option<&'a str>,
-    /// Denoising steps, 1 to the number of training steps.
+    /// Denoising steps, 1 to the number of training steps; `levels` decide where they are given.
     pub steps: usize,
-    /// Stochasticity of DDIM, 0 to 1.
-    pub eta: f64,
+    /// The sampler's randomness.
+    pub noise: NoiseOptions,
+    /// The caller's own levels, in place of a schedule.
+    pub levels: Option<&'a CustomLevels>,
+    /// Which published table a schedule that is one takes.
+    pub step_table: StepTable,
 }
 
 /// A sampler and the levels it visits, ready to run.
@@ -44,10 +48,21 @@ impl Scheduler {
         let named = request.schedule.map(str::parse).transpose()?;
         let spec = kind.spec();
         let mut settings = config.resolve(&spec.defaults)?;
-        settings.eta = check_eta(kind, request.eta)?;
-        if let Some(sigmas) = agree(joined, named)? {
+        settings.randomness = request.noise.resolve(&spec.takes, spec.name)?;
+        settings.step_table = request.step_table;
+        let chosen = agree(joined, named)?;
+        if let Some(sigmas) = chosen {
             check_schedule(kind, sigmas)?;
             settings.sigmas = sigmas;
+        }
+        if let Some(levels) = request.levels {
+            levels.check()?;
+            if let Some(sigmas) = chosen {
+                return Err(Error::invalid(format!(
+                    "both the {sigmas} schedule and levels of your own are given, expected one"
+                )));
+            }
+            settings.custom = Some(levels.clone());
         }
         check_steps(request.steps, settings.num_train_timesteps)?;
         let sampler = (spec.build)(&settings);
@@ -114,7 +129,12 @@ fn choose_sampler(
         None if class_name.is_empty() => Ok((SamplerKind::Ddim, None)),
         None => {
             refuse_algorithm(config)?;
-            Ok((registry::sampler_for_scheduler_class(class_name)?, None))
+            let kind = registry::sampler_for_scheduler_class(class_name)?;
+            let bh1 = config.solver_type.as_deref() == Some("bh1");
+            match kind {
+                SamplerKind::UniPcBh2 if bh1 => Ok((SamplerKind::UniPc, None)),
+                kind => Ok((kind, None)),
+            }
         }
     }
 }
@@ -156,20 +176,6 @@ fn check_schedule(kind: SamplerKind, sigmas: ScheduleKind) -> Result<()> {
     .with_hint("leave the schedule out or choose another sampler"))
 }
 
-fn check_eta(kind: SamplerKind, eta: f64) -> Result<f64> {
-    if kind != SamplerKind::Ddim && eta != 0.0 {
-        return Err(Error::invalid(format!(
-            "eta is {eta}, but {kind} takes none"
-        )));
-    }
-    if !(0.0..=1.0).contains(&eta) {
-        return Err(Error::invalid(format!(
-            "eta is {eta}, expected a number from 0 to 1"
-        )));
-    }
-    Ok(eta)
-}
-
 fn check_steps(steps: usize, limit: usize) -> Result<()> {
     if (1..=limit).contains(&steps) {
         return Ok(());
@@ -203,11 +209,21 @@ mod tests {
         Scheduler::new(&SchedulerConfig::from_json(config)?, request)
     }
 
+    const NONE: NoiseOptions = NoiseOptions {
+        eta: None,
+        s_churn: None,
+        s_tmin: None,
+        s_tmax: None,
+        s_noise: None,
+    };
+
     const REQUEST: SchedulerRequest<'static> = SchedulerRequest {
         sampler: None,
         schedule: None,
         steps: 20,
-        eta: 0.0,
+        noise: NONE,
+        levels: None,
+        step_table: StepTable::Sd15,
     };
 
     #[test]
@@ -225,13 +241,10 @@ mod tests {
 
     #[test]
     fn an_unsupported_class_is_an_error_only_without_a_sampler() {
-        let config = json!({"_class_name": "UniPCMultistepScheduler", "solver_type": "bh2"});
+        let config = json!({"_class_name": "SASolverScheduler"});
         let error = make(&config, &REQUEST).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(
-            error.message().contains("UniPCMultistepScheduler"),
-            "{error}"
-        );
+        assert!(error.message().contains("SASolverScheduler"), "{error}");
         assert!(error.hint().unwrap().contains("dpmpp_2m"), "{error}");
         let named = SchedulerRequest {
             sampler: Some("dpmpp_2m"),
@@ -271,6 +284,13 @@ mod tests {
         }
     }
 
+    fn eta(eta: f64) -> NoiseOptions {
+        NoiseOptions {
+            eta: Some(eta),
+            ..NONE
+        }
+    }
+
     fn assert_invalid(cases: &[(SchedulerRequest<'_>, &str)]) {
         for (request, message) in cases {
             let error = make(&json!({"_class_name": "DDIMScheduler"}), request).unwrap_err();
@@ -306,8 +326,8 @@ mod tests {
             ),
             (
                 SchedulerRequest {
-                    sampler: Some("euler"),
-                    eta: 0.5,
+                    sampler: Some("dpmpp_2m"),
+                    noise: eta(0.5),
                     ..REQUEST
                 },
                 "eta is 0.5",
@@ -315,7 +335,7 @@ mod tests {
             (
                 SchedulerRequest {
                     sampler: Some("ddim"),
-                    eta: 1.5,
+                    noise: eta(1.5),
                     ..REQUEST
                 },
                 "eta is 1.5",
@@ -323,10 +343,21 @@ mod tests {
             (
                 SchedulerRequest {
                     sampler: Some("ddim"),
-                    eta: f64::NAN,
+                    noise: eta(f64::NAN),
                     ..REQUEST
                 },
                 "eta is NaN",
+            ),
+            (
+                SchedulerRequest {
+                    sampler: Some("euler_a"),
+                    noise: NoiseOptions {
+                        s_churn: Some(1.0),
+                        ..NONE
+                    },
+                    ..REQUEST
+                },
+                "s_churn is 1, but euler_a takes none",
             ),
         ]);
     }
@@ -336,10 +367,10 @@ mod tests {
         assert_invalid(&[
             (
                 SchedulerRequest {
-                    sampler: Some("unipc"),
+                    sampler: Some("unipsi"),
                     ..REQUEST
                 },
-                "unknown sampler \"unipc\"",
+                "unknown sampler \"unipsi\"",
             ),
             (
                 SchedulerRequest {
@@ -364,6 +395,75 @@ mod tests {
                 "asks for the karras schedule, the schedule setting for exponential",
             ),
         ]);
+    }
+
+    #[test]
+    fn levels_of_ones_own_are_checked() {
+        let sigmas = |values: &[f64]| CustomLevels::Sigmas(values.to_vec());
+        let timesteps = |values: &[usize]| CustomLevels::Timesteps(values.to_vec());
+        let cases = [
+            ("euler", None, sigmas(&[]), "0 sigmas"),
+            (
+                "euler",
+                None,
+                sigmas(&[5.0, 7.0]),
+                "sigmas do not fall: 7 follows 5",
+            ),
+            (
+                "euler",
+                None,
+                sigmas(&[5.0, 5.0]),
+                "sigmas do not fall: 5 follows 5",
+            ),
+            ("euler", None, sigmas(&[f64::NAN]), "sigmas hold NaN"),
+            ("euler", None, sigmas(&[-1.0]), "sigmas hold -1"),
+            ("euler", None, sigmas(&[0.0]), "begin with 0"),
+            ("euler", None, sigmas(&[1e9]), "sigmas hold 1000000000"),
+            (
+                "euler",
+                None,
+                timesteps(&[1000, 5]),
+                "timestep 1000 lies beyond",
+            ),
+            ("ddim", None, timesteps(&[5, 800]), "timesteps do not fall"),
+            (
+                "ddim",
+                None,
+                timesteps(&[1000]),
+                "timestep 1000 lies beyond",
+            ),
+            ("ddim", None, sigmas(&[5.0]), "takes no sigmas"),
+            ("pndm", None, timesteps(&[5]), "takes neither"),
+            (
+                "euler",
+                Some("karras"),
+                sigmas(&[5.0]),
+                "both the karras schedule",
+            ),
+        ];
+        for (sampler, schedule, levels, message) in &cases {
+            let request = SchedulerRequest {
+                sampler: Some(sampler),
+                schedule: *schedule,
+                levels: Some(levels),
+                ..REQUEST
+            };
+            assert_invalid(&[(request, message)]);
+        }
+        for (sampler, levels) in [
+            ("euler", sigmas(&[14.0, 5.0, 1.0])),
+            ("dpmpp_2m", timesteps(&[999, 500, 20])),
+            ("lcm", timesteps(&[999, 500, 20])),
+            ("ddim", timesteps(&[999, 500, 20])),
+        ] {
+            let request = SchedulerRequest {
+                sampler: Some(sampler),
+                levels: Some(&levels),
+                ..REQUEST
+            };
+            let made = make(&json!({"_class_name": "DDIMScheduler"}), &request).unwrap();
+            assert_eq!(made.plan().steps().len(), 3, "{sampler}");
+        }
     }
 
     #[test]

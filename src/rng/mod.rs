@@ -9,9 +9,13 @@
 use crate::host::HostTensor;
 use crate::samplers::NoiseSource;
 
+mod brownian;
 mod cephes;
+mod seed_sequence;
 #[cfg(test)]
 mod tests;
+
+pub use brownian::BrownianNoise;
 
 const STATE: usize = 624;
 const SHIFT: usize = 397;
@@ -154,19 +158,29 @@ fn box_muller(block: &mut [f32]) {
 /// The noise of a batch: picture `i` has a generator of its own, so it does not depend on the batch.
 #[derive(Debug, Clone)]
 pub struct TorchNoise {
+    seeds: Vec<u64>,
     generators: Vec<TorchGenerator>,
 }
 
 impl TorchNoise {
     /// Generators for pictures whose seeds are `seeds`.
     pub fn new(seeds: impl IntoIterator<Item = u64>) -> Self {
+        let seeds: Vec<u64> = seeds.into_iter().collect();
         Self {
-            generators: seeds.into_iter().map(TorchGenerator::new).collect(),
+            generators: seeds
+                .iter()
+                .map(|&seed| TorchGenerator::new(seed))
+                .collect(),
+            seeds,
         }
     }
 }
 
 impl NoiseSource for TorchNoise {
+    fn brownian(&self, shape: &[usize], sigma_min: f64, sigma_max: f64) -> BrownianNoise {
+        BrownianNoise::new(&self.seeds, shape, sigma_min, sigma_max)
+    }
+
     /// # Panics
     /// When `shape` has another batch size than there are seeds, which is a bug of the caller.
     fn noise(&mut self, shape: &[usize]) -> HostTensor {

@@ -3,11 +3,11 @@
 //! Follows diffusers' `DDIMScheduler`: each step goes down by a fixed number of timesteps, clipping
 //! changes the estimate of the clean latents but not the noise derived from the network's output.
 
-use super::plan::{Coordinates, Plan, Step};
+use super::plan::{Coordinates, NoiseLevel, Plan, Step};
 use super::prediction::Clip;
-use super::schedule::{NoiseSchedule, Settings, timesteps};
+use super::schedule::{CustomLevels, NoiseSchedule, Settings, timesteps};
 use super::{Run, Sampler, maths};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::HostTensor;
 
 /// The DDIM sampler.
@@ -22,12 +22,15 @@ pub struct Ddim {
 impl Ddim {
     pub(super) fn build(settings: &Settings) -> Box<dyn Sampler> {
         Box::new(Self {
-            eta: settings.eta,
+            eta: settings.randomness.eta,
             clip: settings.clip,
         })
     }
 
     pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        if let Some(plan) = custom_plan(schedule)? {
+            return Ok(plan);
+        }
         let settings = schedule.settings();
         let distance = settings.num_train_timesteps / steps;
         let timesteps = timesteps::whole(
@@ -49,6 +52,37 @@ impl Ddim {
             .collect::<Result<_>>()?;
         Plan::new(steps, Coordinates::VariancePreserving, 1.0)
     }
+}
+
+/// The plan over the caller's own timesteps, each step ending at the next.
+///
+/// # Errors
+/// `InvalidConfig` for sigmas and for timesteps beyond those of training.
+pub(super) fn custom_plan(schedule: &NoiseSchedule) -> Result<Option<Plan>> {
+    let timesteps = match &schedule.settings().custom {
+        None => return Ok(None),
+        Some(CustomLevels::Timesteps(timesteps)) => timesteps,
+        Some(CustomLevels::Sigmas(_)) => {
+            return Err(Error::invalid(
+                "this sampler runs on training timesteps and takes no sigmas",
+            )
+            .with_hint("give timesteps, or choose another sampler"));
+        }
+    };
+    let mut levels = timesteps
+        .iter()
+        .map(|&timestep| schedule.level(timestep))
+        .collect::<Result<Vec<_>>>()?;
+    levels.push(NoiseLevel::from_alpha_bar(0.0, schedule.final_alpha_bar()));
+    let steps = levels
+        .windows(2)
+        .map(|pair| Step {
+            at: pair[0],
+            from: pair[0],
+            to: pair[1],
+        })
+        .collect();
+    Plan::new(steps, Coordinates::VariancePreserving, 1.0).map(Some)
 }
 
 impl Sampler for Ddim {

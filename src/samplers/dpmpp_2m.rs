@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::plan::{NoiseLevel, Plan, Step};
 use super::prediction::Clip;
 use super::schedule::{
-    BetaSchedule, FinalSigmas, NoiseSchedule, ScheduleKind, Settings, SolverType, timesteps,
+    BetaSchedule, FinalSigmas, NoiseSchedule, ScheduleKind, Settings, SolverType, levels, timesteps,
 };
 use super::{Run, Sampler, maths};
 use crate::error::{Error, Result};
@@ -45,7 +45,10 @@ impl Dpmpp2m {
     }
 
     pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
-        let (timesteps, sigmas) = levels(schedule, steps)?;
+        if schedule.has_k_levels() {
+            return levels::plan(schedule, steps);
+        }
+        let (timesteps, sigmas) = diffusers_levels(schedule, steps)?;
         let mut levels: Vec<NoiseLevel> = sigmas
             .into_iter()
             .zip(timesteps)
@@ -77,7 +80,7 @@ impl Dpmpp2m {
 }
 
 /// The timesteps and sigmas of diffusers' DPM-Solver.
-fn levels(schedule: &NoiseSchedule, steps: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+fn diffusers_levels(schedule: &NoiseSchedule, steps: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let settings = schedule.settings();
     let sigmas = schedule.sigmas();
     let (min, max) = (f64::from(sigmas[0]), f64::from(sigmas[sigmas.len() - 1]));

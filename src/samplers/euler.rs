@@ -1,26 +1,35 @@
-//! Euler's method on the probability flow (Karras et al. 2022, algorithm 2 without churn).
+//! Euler's method on the probability flow (Karras et al. 2022, algorithm 2 without its correction).
 //!
 //! Follows diffusers' `EulerDiscreteScheduler`, which is k-diffusion's `sample_euler`.
 
+use super::churn::Churn;
 use super::plan::{NoiseLevel, Plan};
 use super::schedule::{
-    InterpolationType, NoiseSchedule, Settings, TimestepSpacing, log_linear, timesteps,
+    InterpolationType, NoiseSchedule, Settings, TimestepSpacing, levels, log_linear, timesteps,
 };
 use super::{Run, Sampler};
 use crate::error::Result;
 use crate::host::HostTensor;
 
 /// The Euler sampler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Euler;
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Euler {
+    /// Noise put back before steps.
+    pub churn: Churn,
+}
 
 impl Euler {
-    pub(super) fn build(_settings: &Settings) -> Box<dyn Sampler> {
-        Box::new(Self)
+    pub(super) fn build(settings: &Settings) -> Box<dyn Sampler> {
+        Box::new(Self {
+            churn: settings.randomness.into(),
+        })
     }
 
     /// The levels of diffusers' Euler schedulers, which Euler ancestral shares.
     pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        if schedule.has_k_levels() {
+            return levels::plan(schedule, steps);
+        }
         let settings = schedule.settings();
         let mut timesteps = timesteps::fractional(
             settings.timestep_spacing,
@@ -72,8 +81,11 @@ fn initial_scale(spacing: TimestepSpacing, levels: &[NoiseLevel]) -> f64 {
 impl Sampler for Euler {
     fn sample(&self, mut x: HostTensor, run: &mut Run<'_>) -> Result<HostTensor> {
         for (index, step) in run.plan.steps().iter().enumerate() {
-            let denoised = run.denoiser.denoise(&x, step.at.sigma)?;
-            let sigma = step.from.sigma as f32;
+            let raised =
+                self.churn
+                    .raise(&mut x, step.from.sigma, run.plan.full_len(), run.noise)?;
+            let denoised = run.denoiser.denoise(&x, raised)?;
+            let sigma = raised as f32;
             let dt = step.to.sigma as f32 - sigma;
             x = x.zip_map(&denoised, |x, denoised| {
                 let d = (x - denoised) / sigma;

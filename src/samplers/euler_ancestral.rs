@@ -9,12 +9,20 @@ use crate::error::Result;
 use crate::host::HostTensor;
 
 /// The Euler ancestral sampler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct EulerAncestral;
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EulerAncestral {
+    /// Share of each step's noise that is drawn afresh, 0 to 1.
+    pub eta: f64,
+    /// Factor on that noise.
+    pub s_noise: f64,
+}
 
 impl EulerAncestral {
-    pub(super) fn build(_settings: &Settings) -> Box<dyn Sampler> {
-        Box::new(Self)
+    pub(super) fn build(settings: &Settings) -> Box<dyn Sampler> {
+        Box::new(Self {
+            eta: settings.randomness.eta,
+            s_noise: settings.randomness.s_noise,
+        })
     }
 }
 
@@ -23,7 +31,9 @@ impl Sampler for EulerAncestral {
         for (index, step) in run.plan.steps().iter().enumerate() {
             let denoised = run.denoiser.denoise(&x, step.at.sigma)?;
             let (from, to) = (step.from.sigma as f32, step.to.sigma as f32);
-            let up = (to * to * (from * from - to * to) / (from * from)).sqrt();
+            let (eta, s_noise) = (self.eta as f32, self.s_noise as f32);
+            let up = eta * (to * to * (from * from - to * to) / (from * from)).sqrt();
+            let up = up.min(to);
             let down = (to * to - up * up).max(0.0).sqrt();
             let dt = down - from;
             x = x.zip_map(&denoised, |x, denoised| {
@@ -33,7 +43,7 @@ impl Sampler for EulerAncestral {
             // The last step ends at the clean latents, where no noise is wanted.
             if up > 0.0 {
                 let noise = run.noise.noise(x.shape());
-                x = x.zip_map(&noise, |x, noise| x + noise * up)?;
+                x = x.zip_map(&noise, |x, noise| x + noise * s_noise * up)?;
             }
             run.report(index, &x, Some(&denoised))?;
         }

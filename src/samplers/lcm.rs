@@ -7,7 +7,7 @@
 use super::plan::{Coordinates, NoiseLevel, Plan, Step};
 use super::prediction::Clip;
 use super::schedule::{NoiseSchedule, Settings};
-use super::{Run, Sampler, maths};
+use super::{Run, Sampler, ddim, maths};
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 
@@ -32,6 +32,9 @@ impl Lcm {
     }
 
     pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        if let Some(plan) = ddim::custom_plan(schedule)? {
+            return Ok(plan);
+        }
         let settings = schedule.settings();
         let (original, train) = (
             settings.original_inference_steps,

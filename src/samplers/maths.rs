@@ -1,5 +1,6 @@
 //! Arithmetic over whole latents that several samplers share.
 
+use super::NoiseSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostTensor;
 
@@ -28,4 +29,71 @@ pub(super) fn update(
         *x = f(*x, a, b);
     }
     Ok(())
+}
+
+/// The sum of `terms`, each a factor and an array, element by element and in f64.
+///
+/// # Errors
+/// When there is none or the shapes differ.
+pub(super) fn combine(terms: &[(f64, &HostTensor)]) -> Result<HostTensor> {
+    let Some(&(_, first)) = terms.first() else {
+        return Err(Error::new(ErrorKind::Internal, "nothing to combine"));
+    };
+    if let Some((_, other)) = terms.iter().find(|(_, term)| term.shape() != first.shape()) {
+        return Err(Error::new(
+            ErrorKind::Internal,
+            format!("shapes {:?} and {:?} differ", first.shape(), other.shape()),
+        ));
+    }
+    let mut sum = HostTensor::zeros(first.shape());
+    for (index, value) in sum.data_mut().iter_mut().enumerate() {
+        *value = terms
+            .iter()
+            .map(|(factor, term)| factor * f64::from(term.data()[index]))
+            .sum::<f64>() as f32;
+    }
+    Ok(sum)
+}
+
+/// `(x - denoised) / sigma`, the slope of the probability flow.
+///
+/// # Errors
+/// When the shapes differ.
+pub(super) fn slope(x: &HostTensor, denoised: &HostTensor, sigma: f64) -> Result<HostTensor> {
+    combine(&[(1.0 / sigma, x), (-1.0 / sigma, denoised)])
+}
+
+/// `x + factor * noise` with fresh noise; draws none for a factor of 0.
+///
+/// # Errors
+/// When the noise has another shape.
+pub(super) fn add_noise(
+    x: HostTensor,
+    factor: f64,
+    noise: &mut dyn NoiseSource,
+) -> Result<HostTensor> {
+    if factor <= 0.0 {
+        return Ok(x);
+    }
+    let drawn = noise.noise(x.shape());
+    combine(&[(1.0, &x), (factor, &drawn)])
+}
+
+/// An ancestral step: `(down, up)`, where the step ends and the noise that brings it back to `to`.
+pub(super) fn ancestral(from: f64, to: f64, eta: f64) -> (f64, f64) {
+    let up = (eta
+        * (to * to * (from * from - to * to) / (from * from))
+            .max(0.0)
+            .sqrt())
+    .min(to);
+    ((to * to - up * up).max(0.0).sqrt(), up)
+}
+
+/// `x` with the share `keep` of its noise, the rest replaced by the estimate: `keep x + (1 - keep) denoised`.
+/// With `keep = exp(-h)` that is the exponential integrator of first order.
+///
+/// # Errors
+/// When the shapes differ.
+pub(super) fn toward(x: &HostTensor, denoised: &HostTensor, keep: f64) -> Result<HostTensor> {
+    combine(&[(keep, x), (1.0 - keep, denoised)])
 }

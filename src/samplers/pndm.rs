@@ -35,6 +35,12 @@ impl Pndm {
     }
 
     pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        if schedule.settings().custom.is_some() {
+            return Err(Error::invalid(
+                "pndm needs evenly spread timesteps and takes neither sigmas nor timesteps",
+            )
+            .with_hint("choose another sampler"));
+        }
         let settings = schedule.settings();
         let distance = settings.num_train_timesteps / steps;
         let timesteps: Vec<usize> = timesteps::whole(

@@ -1,32 +1,85 @@
-//! The one table of samplers, from which parsing, display, help and construction derive.
+//! What a row of the table of samplers says, and how names are read.
+//!
+//! The rows are in [`rows`](super::rows); parsing, display, help and construction derive from them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::Sampler;
+use super::noise_options::Takes;
 use super::plan::{Coordinates, Plan};
-use super::schedule::{
-    BetaSchedule, Defaults, Ignored, NoiseSchedule, SCHEDULES, ScheduleKind, Settings,
-    TimestepSpacing,
-};
-use super::{Ddim, Dpmpp2m, Euler, EulerAncestral, Lcm, Pndm};
+use super::schedule::{Defaults, NoiseSchedule, SCHEDULES, ScheduleKind, Settings};
 use crate::error::{Error, Result};
+
+pub use super::rows::SAMPLERS;
 
 /// Which sampler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SamplerKind {
     /// DDIM.
     Ddim,
+    /// DDIM CFG++.
+    DdimCfgPp,
+    /// DDPM.
+    Ddpm,
     /// PNDM.
     Pndm,
     /// Euler.
     Euler,
     /// Euler ancestral.
     EulerAncestral,
+    /// Euler CFG++.
+    EulerCfgPp,
+    /// Euler ancestral CFG++.
+    EulerAncestralCfgPp,
+    /// Heun.
+    Heun,
+    /// HeunPP2.
+    HeunPp2,
+    /// DPM2.
+    Dpm2,
+    /// DPM2 ancestral.
+    Dpm2Ancestral,
+    /// LMS.
+    Lms,
+    /// DPM++ 2S ancestral.
+    Dpmpp2sAncestral,
     /// DPM++ 2M.
     Dpmpp2m,
+    /// DPM++ SDE.
+    DpmppSde,
+    /// DPM++ 2M SDE.
+    Dpmpp2mSde,
+    /// DPM++ 2M SDE Heun.
+    Dpmpp2mSdeHeun,
+    /// DPM++ 3M SDE.
+    Dpmpp3mSde,
+    /// DPM fast.
+    DpmFast,
+    /// DPM adaptive.
+    DpmAdaptive,
+    /// Restart.
+    Restart,
+    /// UniPC with B(h) = h.
+    UniPc,
+    /// UniPC with B(h) = exp(h) - 1.
+    UniPcBh2,
+    /// DEIS.
+    Deis,
+    /// IPNDM.
+    Ipndm,
+    /// IPNDM_V.
+    IpndmV,
+    /// RES multistep.
+    ResMultistep,
+    /// Gradient estimation.
+    GradientEstimation,
+    /// ER-SDE.
+    ErSde,
     /// LCM.
     Lcm,
+    /// TCD.
+    Tcd,
 }
 
 /// A row of [`SAMPLERS`].
@@ -46,6 +99,12 @@ pub struct SamplerSpec {
     pub help: &'static str,
     /// How it writes noisy latents; only variance-exploding samplers take a schedule.
     pub coordinates: Coordinates,
+    /// Whether it asks for the unconditional estimate too, so that guidance is never left out.
+    pub unconditional: bool,
+    /// Evaluations of the model a step, by which changes of the prompt are timed; most that a step makes.
+    pub evaluations: usize,
+    /// Which options of randomness it takes.
+    pub takes: Takes,
     /// What its scheduler of diffusers takes for missing keys.
     pub defaults: Defaults,
     /// Decides the levels of a run of so many steps.
@@ -53,113 +112,6 @@ pub struct SamplerSpec {
     /// Makes the sampler.
     pub(crate) build: fn(&Settings) -> Box<dyn Sampler>,
 }
-
-/// Every sampler, in the order help shows them.
-pub const SAMPLERS: &[SamplerSpec] = &[
-    SamplerSpec {
-        kind: SamplerKind::Ddim,
-        name: "ddim",
-        label: "DDIM",
-        aliases: &[],
-        class_names: &["DDIMScheduler"],
-        help: "deterministic, or with --eta up to as random as DDPM; 20 to 50 steps",
-        coordinates: Coordinates::VariancePreserving,
-        defaults: Defaults {
-            timestep_spacing: TimestepSpacing::Leading,
-            clip_sample: true,
-            ignores: &[Ignored::Sigmas],
-            ..Defaults::COMMON
-        },
-        plan: Ddim::plan,
-        build: Ddim::build,
-    },
-    SamplerSpec {
-        kind: SamplerKind::Pndm,
-        name: "pndm",
-        label: "PLMS",
-        aliases: &["plms"],
-        class_names: &["PNDMScheduler"],
-        help: "the sampler SD1.x was published with; 50 steps",
-        coordinates: Coordinates::VariancePreserving,
-        defaults: Defaults {
-            timestep_spacing: TimestepSpacing::Leading,
-            set_alpha_to_one: false,
-            ignores: &[
-                Ignored::ZeroSnr,
-                Ignored::Clip,
-                Ignored::Thresholding,
-                Ignored::Sigmas,
-            ],
-            ..Defaults::COMMON
-        },
-        plan: Pndm::plan,
-        build: Pndm::build,
-    },
-    SamplerSpec {
-        kind: SamplerKind::Euler,
-        name: "euler",
-        label: "Euler",
-        aliases: &[],
-        class_names: &["EulerDiscreteScheduler"],
-        help: "the simplest, deterministic; 20 to 30 steps",
-        coordinates: Coordinates::VarianceExploding,
-        defaults: Defaults {
-            ignores: &[Ignored::Clip, Ignored::Thresholding, Ignored::LuLambdas],
-            ..Defaults::COMMON
-        },
-        plan: Euler::plan,
-        build: Euler::build,
-    },
-    SamplerSpec {
-        kind: SamplerKind::EulerAncestral,
-        name: "euler_a",
-        label: "Euler a",
-        aliases: &["euler_ancestral"],
-        class_names: &["EulerAncestralDiscreteScheduler"],
-        help: "new noise after each step, so pictures change with the number of steps; 20 to 40 steps",
-        coordinates: Coordinates::VarianceExploding,
-        defaults: Defaults {
-            ignores: &[Ignored::Clip, Ignored::Thresholding, Ignored::Sigmas],
-            ..Defaults::COMMON
-        },
-        plan: Euler::plan,
-        build: EulerAncestral::build,
-    },
-    SamplerSpec {
-        kind: SamplerKind::Dpmpp2m,
-        name: "dpmpp_2m",
-        label: "DPM++ 2M",
-        aliases: &["dpm++2m", "dpm_solver_multistep"],
-        class_names: &["DPMSolverMultistepScheduler"],
-        help: "second order, deterministic, good from 15 steps; best with karras",
-        coordinates: Coordinates::VarianceExploding,
-        defaults: Defaults {
-            ignores: &[Ignored::Clip],
-            ..Defaults::COMMON
-        },
-        plan: Dpmpp2m::plan,
-        build: Dpmpp2m::build,
-    },
-    SamplerSpec {
-        kind: SamplerKind::Lcm,
-        name: "lcm",
-        label: "LCM",
-        aliases: &["latent_consistency"],
-        class_names: &["LCMScheduler"],
-        help: "for models distilled to few steps; 4 to 8 steps, guidance 1 to 2",
-        coordinates: Coordinates::VariancePreserving,
-        defaults: Defaults {
-            beta_start: 0.00085,
-            beta_end: 0.012,
-            beta_schedule: BetaSchedule::ScaledLinear,
-            timestep_spacing: TimestepSpacing::Leading,
-            ignores: &[Ignored::Sigmas],
-            ..Defaults::COMMON
-        },
-        plan: Lcm::plan,
-        build: Lcm::build,
-    },
-];
 
 impl SamplerKind {
     /// This sampler's row.
@@ -207,8 +159,7 @@ pub fn parse_sampler(text: &str) -> Result<(SamplerKind, Option<ScheduleKind>)> 
     }
     let wanted = normalize(text);
     for schedule in SCHEDULES {
-        let names = std::iter::once(&schedule.name).chain(schedule.aliases);
-        for name in names {
+        for name in schedule.spellings() {
             let sampler = wanted.strip_suffix(&normalize(name));
             if let Some(row) = sampler.filter(|rest| !rest.is_empty()).and_then(find) {
                 return Ok((row.kind, Some(schedule.kind)));

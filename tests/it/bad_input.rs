@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tintype::prompt::{PromptOptions, PromptSyntax};
+use tintype::samplers::schedule::CustomLevels;
 use tintype::{CancelToken, EngineKind, ErrorKind, Event, LoadOptions, SDModel, SamplingConfig};
 use tintype_testkit::{Form, TinyModel};
 
@@ -56,7 +57,11 @@ fn settings_out_of_range_are_named() {
             InvalidConfig,
             &["guidance_rescale is 1.5", "0 to 1"],
         ),
-        (|c| c.eta = -0.1, InvalidConfig, &["eta is -0.1"]),
+        (
+            |c| c.noise.eta = Some(-0.1),
+            InvalidConfig,
+            &["eta is -0.1"],
+        ),
         (
             |c| c.clip_skip = Some(0),
             InvalidConfig,
@@ -79,11 +84,16 @@ fn settings_out_of_range_are_named() {
         ),
         (
             |c| {
-                c.sampler = Some("euler".into());
-                c.eta = 0.5;
+                c.sampler = Some("dpmpp_2m".into());
+                c.noise.eta = Some(0.5);
             },
             InvalidConfig,
-            &["eta", "euler"],
+            &["eta", "dpmpp_2m"],
+        ),
+        (
+            |c| c.levels = Some(CustomLevels::Sigmas(vec![1.0, 2.0])),
+            InvalidConfig,
+            &["sigmas do not fall", "2 follows 1"],
         ),
     ];
     let mut failures = Vec::new();

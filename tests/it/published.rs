@@ -64,7 +64,9 @@ fn parse(name: &str, folder: &Path) -> Option<Result<()>> {
                 sampler: None,
                 schedule: None,
                 steps: 20,
-                eta: 0.0,
+                noise: tintype::samplers::NoiseOptions::default(),
+                levels: None,
+                step_table: tintype::samplers::schedule::StepTable::Sd15,
             };
             config.and_then(|config| tintype::Scheduler::new(&config, &request).map(drop))
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tintype::prompt::{PromptOptions, PromptSyntax};
+use tintype::samplers::NoiseOptions;
 use tintype::{CancelToken, EngineKind, GeneratedImage, LoadOptions, SDModel, SamplingConfig};
 use tintype_testkit::{Case, Form, Golden, TinyModel};
 
@@ -67,7 +68,11 @@ pub(crate) fn config_of(golden: &Golden, case: &Case) -> SamplingConfig {
             .sampler
             .as_ref()
             .map(|name| name.trim_end_matches("-eta05").to_owned()),
-        eta: case.eta,
+        levels: None,
+        noise: NoiseOptions {
+            eta: (case.eta > 0.0).then_some(case.eta),
+            ..NoiseOptions::default()
+        },
         clip_skip: case.clip_skip.map(|left_out| left_out + default_layer),
         // diffusers' pipelines read no syntax and cut long prompts.
         text: PromptOptions {

@@ -64,7 +64,7 @@ def run(case: dict) -> tuple:
     extra = {}
     if "eta" in case:
         extra["eta"] = case["eta"]
-    if case["sampler"] in ("ddim", "euler_a", "lcm"):
+    if case["sampler"] in ("ddim", "euler_a", "lcm", "ddpm", "tcd"):
         extra["generator"] = generator
     for t in scheduler.timesteps:
         output = model(scheduler.scale_model_input(latents, t), t)

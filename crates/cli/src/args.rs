@@ -136,9 +136,43 @@ pub(crate) struct PictureArgs {
     /// Spacing of the noise levels, see `tintype samplers` [default: the model's own]
     #[arg(long, value_name = "NAME", env = "TINTYPE_SCHEDULE", value_parser = Names(schedule_names))]
     pub(crate) schedule: Option<String>,
-    /// Fresh noise in DDIM, 0 (none) to 1 (as much as DDPM) [default: 0]
+    /// Noise levels of your own, falling sigmas such as 14.6,6,2,0.5; a 0 at the end is added [default: the
+    /// schedule's]
+    #[arg(
+        long,
+        value_name = "SIGMA,..",
+        env = "TINTYPE_SIGMAS",
+        value_delimiter = ',',
+        value_parser = parse_real,
+        conflicts_with_all = ["schedule", "steps", "timesteps"]
+    )]
+    pub(crate) sigmas: Option<Vec<f64>>,
+    /// Training timesteps of your own, falling, such as 999,749,499,249 [default: the schedule's]
+    #[arg(
+        long,
+        value_name = "TIMESTEP,..",
+        env = "TINTYPE_TIMESTEPS",
+        value_delimiter = ',',
+        value_parser = parse_count,
+        conflicts_with_all = ["schedule", "steps"]
+    )]
+    pub(crate) timesteps: Option<Vec<usize>>,
+    /// Share of fresh noise in samplers that draw some, 0 (deterministic) to 1 [default: the sampler's
+    /// own: 0 for ddim, 1 for ancestral and SDE samplers]
     #[arg(long, value_name = "SHARE", env = "TINTYPE_ETA", value_parser = parse_real)]
     pub(crate) eta: Option<f64>,
+    /// Noise put back over the whole run by euler and its like, 0 to 100 [default: 0]
+    #[arg(long, value_name = "AMOUNT", env = "TINTYPE_S_CHURN", value_parser = parse_real)]
+    pub(crate) s_churn: Option<f64>,
+    /// Smallest sigma at which noise is put back, 0 or more [default: 0]
+    #[arg(long, value_name = "SIGMA", env = "TINTYPE_S_TMIN", value_parser = parse_real)]
+    pub(crate) s_tmin: Option<f64>,
+    /// Largest sigma at which noise is put back, 0 or more [default: no limit]
+    #[arg(long, value_name = "SIGMA", env = "TINTYPE_S_TMAX", value_parser = parse_real)]
+    pub(crate) s_tmax: Option<f64>,
+    /// Factor on noise that a sampler puts back or draws, 0 to 10 [default: 1]
+    #[arg(long, value_name = "FACTOR", env = "TINTYPE_S_NOISE", value_parser = parse_real)]
+    pub(crate) s_noise: Option<f64>,
     /// Width in pixels, up to 4096, a multiple of the model's reduction, 8 for Stable Diffusion
     /// [default: the model's own, often 512]
     #[arg(short = 'W', long, value_name = "PIXELS", env = "TINTYPE_WIDTH", value_parser = parse_count)]

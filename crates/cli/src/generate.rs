@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use tintype::samplers::NoiseOptions;
+use tintype::samplers::schedule::CustomLevels;
 use tintype::{
     CancelToken, CandleSDBackend, Error, ErrorKind, Event, LoadOptions, ModelSource, Observer,
     Result, SDModel, SamplingConfig,
@@ -148,6 +150,21 @@ fn use_threads(threads: Option<usize>) -> Result<()> {
 }
 
 impl PictureArgs {
+    fn levels(&self) -> Option<CustomLevels> {
+        let sigmas = self.sigmas.clone().map(CustomLevels::Sigmas);
+        sigmas.or_else(|| self.timesteps.clone().map(CustomLevels::Timesteps))
+    }
+
+    fn noise(&self, base: NoiseOptions) -> NoiseOptions {
+        NoiseOptions {
+            eta: self.eta.or(base.eta),
+            s_churn: self.s_churn.or(base.s_churn),
+            s_tmin: self.s_tmin.or(base.s_tmin),
+            s_tmax: self.s_tmax.or(base.s_tmax),
+            s_noise: self.s_noise.or(base.s_noise),
+        }
+    }
+
     /// `base` with what the user gave in its place.
     fn over(&self, base: SamplingConfig) -> SamplingConfig {
         SamplingConfig {
@@ -158,7 +175,8 @@ impl PictureArgs {
             seed: self.seed.or(base.seed),
             sampler: self.sampler.clone().or(base.sampler),
             schedule: self.schedule.clone().or(base.schedule),
-            eta: self.eta.unwrap_or(base.eta),
+            levels: self.levels().or(base.levels),
+            noise: self.noise(base.noise),
             width: self.width.unwrap_or(base.width),
             height: self.height.unwrap_or(base.height),
             batch: self.batch.unwrap_or(base.batch),

@@ -18,9 +18,8 @@ struct Listing {
 #[derive(Serialize)]
 struct Row {
     name: &'static str,
-    /// The webui's name, as pictures record it; schedules have none of their own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<&'static str>,
+    /// The webui's name, as pictures record it.
+    label: &'static str,
     aliases: &'static [&'static str],
     description: &'static str,
 }
@@ -29,13 +28,13 @@ struct Row {
 pub(crate) fn samplers(form: Form) -> anyhow::Result<()> {
     let samplers = SAMPLERS.iter().map(|row| Row {
         name: row.name,
-        label: Some(row.label),
+        label: row.label,
         aliases: row.aliases,
         description: row.help,
     });
     let schedules = SCHEDULES.iter().map(|row| Row {
         name: row.name,
-        label: None,
+        label: row.label,
         aliases: row.aliases,
         description: row.help,
     });

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+use tintype::samplers::schedule::CustomLevels;
 use tintype::{LoadOptions, ModelSource, SDModel, SamplingConfig};
 
 use crate::gallery::Saved;
@@ -42,7 +43,20 @@ struct Settings<'a> {
     seed: Option<u64>,
     sampler: Option<&'a str>,
     schedule: Option<&'a str>,
-    eta: f64,
+    /// `None` is the sampler's own.
+    eta: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sigmas: Option<&'a [f64]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timesteps: Option<&'a [usize]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s_churn: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s_tmin: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s_tmax: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s_noise: Option<f64>,
     width: usize,
     height: usize,
     batch: usize,
@@ -176,7 +190,19 @@ impl<'a> Settings<'a> {
             seed: first.map_or(config.seed, |picture| Some(picture.seed)),
             sampler: first.and_then(|picture| picture.parameters.sampler()),
             schedule: first.map(|picture| picture.parameters.schedule_type()),
-            eta: config.eta,
+            eta: config.noise.eta,
+            sigmas: match &config.levels {
+                Some(CustomLevels::Sigmas(sigmas)) => Some(sigmas),
+                _ => None,
+            },
+            timesteps: match &config.levels {
+                Some(CustomLevels::Timesteps(timesteps)) => Some(timesteps),
+                _ => None,
+            },
+            s_churn: config.noise.s_churn,
+            s_tmin: config.noise.s_tmin,
+            s_tmax: config.noise.s_tmax,
+            s_noise: config.noise.s_noise,
             width: config.width,
             height: config.height,
             batch: config.batch,

@@ -6,10 +6,11 @@
 
 use serde::Deserialize;
 
+use super::super::noise_options::Randomness;
 use super::super::prediction::{Clip, PredictionType};
 use super::betas::BetaSchedule;
-use super::settings::{Defaults, Ignored, Settings, SolverType};
-use super::sigmas::ScheduleKind;
+use super::kinds::ScheduleKind;
+use super::settings::{Defaults, Ignored, Settings, SolverType, StepTable};
 use super::timesteps::TimestepSpacing;
 use crate::error::{Error, Result};
 
@@ -131,7 +132,11 @@ impl SchedulerConfig {
             euler_at_final: self.euler_at_final.unwrap_or(false),
             original_inference_steps: self.original_inference_steps.unwrap_or(50),
             timestep_scaling: self.timestep_scaling.unwrap_or(10.0),
-            eta: 0.0,
+            randomness: Randomness::default(),
+            own_schedule: defaults.schedule,
+            discard_penultimate: defaults.discard_penultimate,
+            custom: None,
+            step_table: StepTable::default(),
         };
         settings.check()?;
         Ok(settings)

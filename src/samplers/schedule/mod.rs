@@ -4,18 +4,28 @@ use super::plan::NoiseLevel;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 
+mod beta;
 mod betas;
 mod config;
+mod curves;
+mod custom;
+#[cfg(test)]
+pub(super) mod k_tests;
+mod kinds;
+pub(super) mod levels;
 mod settings;
 mod sigmas;
+mod tables;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timesteps;
 
 pub use betas::BetaSchedule;
 pub use config::{FinalSigmas, InterpolationType, SchedulerConfig};
-pub use settings::{Defaults, Ignored, Settings, SolverType};
-pub use sigmas::{SCHEDULES, ScheduleKind, ScheduleSpec};
+pub(super) use curves::karras_between;
+pub use custom::CustomLevels;
+pub use kinds::{SCHEDULES, ScheduleKind, ScheduleSpec};
+pub use settings::{Defaults, Ignored, Settings, SolverType, StepTable};
 pub use timesteps::TimestepSpacing;
 
 /// `ᾱ` that diffusers puts in the place of 0 where sigma must be finite: f16's smallest positive number.
@@ -171,12 +181,31 @@ impl NoiseSchedule {
             )));
         }
         Ok(match self.settings.sigmas {
-            ScheduleKind::Automatic => None,
             ScheduleKind::Karras => Some(sigmas::karras(max, min, count)),
             ScheduleKind::Exponential | ScheduleKind::Lu => {
                 Some(sigmas::exponential(max, min, count))
             }
+            // Timesteps decide, or `levels::plan` does.
+            _ => None,
         })
+    }
+
+    /// Whether a schedule is chosen, by the caller or the checkpoint.
+    pub(crate) fn is_scheduled(&self) -> bool {
+        self.settings.sigmas != ScheduleKind::Automatic
+    }
+
+    /// Whether the levels are those of k-diffusion and the webuis even for samplers that have diffusers'
+    /// own for `Automatic` and the curves diffusers knows.
+    pub(crate) fn has_k_levels(&self) -> bool {
+        self.settings.custom.is_some()
+            || !matches!(
+                self.settings.sigmas,
+                ScheduleKind::Automatic
+                    | ScheduleKind::Karras
+                    | ScheduleKind::Exponential
+                    | ScheduleKind::Lu
+            )
     }
 
     /// Where the last step ends.

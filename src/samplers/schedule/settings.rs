@@ -1,9 +1,11 @@
 //! What a sampler is told of the checkpoint's schedule: every value decided and checked.
 
+use super::super::noise_options::Randomness;
 use super::super::prediction::{Clip, PredictionType};
 use super::betas::BetaSchedule;
 use super::config::{FinalSigmas, InterpolationType};
-use super::sigmas::ScheduleKind;
+use super::custom::CustomLevels;
+use super::kinds::ScheduleKind;
 use super::timesteps::TimestepSpacing;
 use crate::error::{Error, Result};
 
@@ -15,6 +17,16 @@ pub enum SolverType {
     Midpoint,
     /// Heun's rule.
     Heun,
+}
+
+/// Which published table a schedule that is one takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum StepTable {
+    /// That for Stable Diffusion 1 and 2.
+    #[default]
+    Sd15,
+    /// That for Stable Diffusion XL.
+    Sdxl,
 }
 
 /// What a scheduler of diffusers takes for keys that the file does not have.
@@ -32,6 +44,10 @@ pub struct Defaults {
     pub set_alpha_to_one: bool,
     /// Whether estimates of the clean latents are cut.
     pub clip_sample: bool,
+    /// The schedule that `automatic` stands for where the levels are k-diffusion's.
+    pub schedule: ScheduleKind,
+    /// Whether the last level above 0 is left out, as the webui does for this sampler.
+    pub discard_penultimate: bool,
     /// Keys this scheduler does not know and so does not obey.
     pub ignores: &'static [Ignored],
 }
@@ -60,6 +76,8 @@ impl Defaults {
         timestep_spacing: TimestepSpacing::Linspace,
         set_alpha_to_one: true,
         clip_sample: false,
+        schedule: ScheduleKind::Normal,
+        discard_penultimate: false,
         ignores: &[],
     };
 }
@@ -119,8 +137,16 @@ pub struct Settings {
     pub original_inference_steps: usize,
     /// Factor on timesteps in LCM's boundary condition.
     pub timestep_scaling: f64,
-    /// Stochasticity of DDIM, 0 to 1.
-    pub eta: f64,
+    /// The caller's options of randomness, or the sampler's own.
+    pub randomness: Randomness,
+    /// The schedule that `Automatic` stands for where the levels are k-diffusion's.
+    pub own_schedule: ScheduleKind,
+    /// Whether the last level above 0 is left out.
+    pub discard_penultimate: bool,
+    /// The caller's own levels, in place of a schedule.
+    pub custom: Option<CustomLevels>,
+    /// Which published table schedules take.
+    pub step_table: StepTable,
 }
 
 impl Settings {

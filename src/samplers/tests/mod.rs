@@ -1,5 +1,7 @@
 //! What the samplers are held to: diffusers' own numbers, and properties of all of them.
 
+mod brownian;
+mod k_trajectories;
 mod oracles;
 mod properties;
 mod registry;
@@ -7,12 +9,15 @@ mod trajectories;
 
 use serde_json::Value;
 
-use super::schedule::NoiseSchedule;
-use super::{Denoiser, NoiseSource, Plan};
+use super::schedule::{NoiseSchedule, StepTable};
+use super::{Denoiser, Guided, NoiseOptions, NoiseSource, Plan};
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::error::Result;
 use crate::host::HostTensor;
-use crate::rng::TorchGenerator;
+use crate::rng::{BrownianNoise, TorchGenerator};
+
+/// The share of the network's output that the unconditional one has.
+const WITHOUT_PROMPT: f32 = 0.9;
 
 /// A network that is a function of its input, told the timestep as the backend tells it.
 pub(super) struct Dummy<'a, F> {
@@ -35,12 +40,41 @@ impl<F: FnMut(&HostTensor, f64) -> HostTensor> Denoiser for Dummy<'_, F> {
         let output = (self.network)(x, timestep as f64);
         self.schedule.denoised_at(x, output, timestep)
     }
+
+    fn denoise_guided(&mut self, x: &HostTensor, sigma: f64) -> Result<Guided> {
+        let timestep = self
+            .plan
+            .timestep_at(sigma)
+            .unwrap_or_else(|| self.schedule.sigma_to_timestep(sigma));
+        let output = (self.network)(&self.schedule.model_input(x, sigma), timestep);
+        let without = output.clone().map(|value| WITHOUT_PROMPT * value);
+        Ok(Guided {
+            denoised: self.schedule.denoised(x, output, sigma)?,
+            unconditional: self.schedule.denoised(x, without, sigma)?,
+        })
+    }
+
+    fn denoise_guided_at(&mut self, x: &HostTensor, timestep: usize) -> Result<Guided> {
+        let output = (self.network)(x, timestep as f64);
+        let without = output.clone().map(|value| WITHOUT_PROMPT * value);
+        Ok(Guided {
+            denoised: self.schedule.denoised_at(x, output, timestep)?,
+            unconditional: self.schedule.denoised_at(x, without, timestep)?,
+        })
+    }
 }
 
 /// One generator for the whole batch, as a pipeline of diffusers with one generator.
 pub(super) struct OneGenerator(pub(super) TorchGenerator);
 
+/// The seed of paths where a test has no other.
+const SEED_OF_PATHS: u64 = 0;
+
 impl NoiseSource for OneGenerator {
+    fn brownian(&self, shape: &[usize], sigma_min: f64, sigma_max: f64) -> BrownianNoise {
+        BrownianNoise::new(&vec![SEED_OF_PATHS; shape[0]], shape, sigma_min, sigma_max)
+    }
+
     fn noise(&mut self, shape: &[usize]) -> HostTensor {
         self.0.randn(shape)
     }
@@ -64,6 +98,11 @@ pub(super) fn neighbour_network(x: &HostTensor, timestep: f64) -> HostTensor {
     output
 }
 
+/// The larger of two differences; NaN is larger than all.
+fn worse(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
 /// A scheduler made from JSON.
 pub(super) fn scheduler(config: &Value, sampler: &str, steps: usize) -> Result<Scheduler> {
     Scheduler::new(
@@ -72,7 +111,9 @@ pub(super) fn scheduler(config: &Value, sampler: &str, steps: usize) -> Result<S
             sampler: Some(sampler),
             schedule: None,
             steps,
-            eta: 0.0,
+            noise: NoiseOptions::default(),
+            levels: None,
+            step_table: StepTable::Sd15,
         },
     )
 }

@@ -7,7 +7,7 @@ use crate::HostTensor;
 use crate::error::{Error, ErrorKind};
 use crate::rng::TorchNoise;
 use crate::samplers::tests::Dummy;
-use crate::samplers::{Coordinates, NoiseSource, SAMPLERS};
+use crate::samplers::{Coordinates, Denoiser, Guided, NoiseSource, SAMPLERS, SamplerKind};
 
 /// Stable Diffusion 1.5's, with what the samplers differ in set alike.
 fn config() -> serde_json::Value {
@@ -19,7 +19,11 @@ fn config() -> serde_json::Value {
 
 #[test]
 fn a_batch_is_its_pictures_byte_for_byte() {
-    for row in SAMPLERS {
+    // The step size of the adaptive one depends on all it is given; pictures are made one by one.
+    for row in SAMPLERS
+        .iter()
+        .filter(|row| row.kind != SamplerKind::DpmAdaptive)
+    {
         let scheduler = scheduler(&config(), row.name, 6).unwrap();
         let seeds = [7, 8, 9];
         let picture = |seeds: &[u64]| {
@@ -56,12 +60,15 @@ fn every_run_falls_and_ends_at_the_clean_latents() {
         for steps in [4, 10, 33] {
             let scheduler = scheduler(&config(), row.name, steps).unwrap();
             let plan = scheduler.plan();
-            assert!(
-                plan.last().sigma.abs() < 1e-12,
-                "{} ends at {:?}",
-                row.name,
-                plan.last()
-            );
+            let end = plan.last().sigma;
+            // These end at the smallest noise of training, as upstream.
+            let expected = match row.kind {
+                SamplerKind::DpmFast | SamplerKind::DpmAdaptive | SamplerKind::Tcd => {
+                    f64::from(scheduler.schedule().sigmas()[0])
+                }
+                _ => 0.0,
+            };
+            assert!((end - expected).abs() < 1e-7, "{} ends at {end}", row.name);
             for step in plan.steps() {
                 assert!(step.to.sigma < step.from.sigma, "{}: {step:?}", row.name);
             }
@@ -70,33 +77,47 @@ fn every_run_falls_and_ends_at_the_clean_latents() {
     }
 }
 
-/// With a network that knows the picture, each sampler must find it.
+/// A model that knows the picture.
+struct Perfect<'a>(&'a HostTensor);
+
+impl Denoiser for Perfect<'_> {
+    fn denoise(&mut self, _: &HostTensor, _: f64) -> crate::Result<HostTensor> {
+        Ok(self.0.clone())
+    }
+
+    fn denoise_at(&mut self, _: &HostTensor, _: usize) -> crate::Result<HostTensor> {
+        Ok(self.0.clone())
+    }
+
+    fn denoise_guided(&mut self, _: &HostTensor, _: f64) -> crate::Result<Guided> {
+        Ok(Guided {
+            denoised: self.0.clone(),
+            unconditional: self.0.clone(),
+        })
+    }
+
+    fn denoise_guided_at(&mut self, x: &HostTensor, _: usize) -> crate::Result<Guided> {
+        self.denoise_guided(x, 0.0)
+    }
+}
+
 #[test]
 fn a_perfect_denoiser_gives_the_picture() {
     let mut noise = TorchNoise::new([1]);
     let picture = noise.noise(&[1, 4, 4, 4]);
     for row in SAMPLERS {
-        let scheduler = scheduler(&config(), row.name, 12).unwrap();
+        let scheduler = scheduler(&config(), row.name, 24).unwrap();
         let start = scheduler.plan().start(noise.noise(&[1, 4, 4, 4]));
-        let found = run(&scheduler, start, &mut noise, |x, timestep| {
-            let level = scheduler
-                .plan()
-                .steps()
-                .iter()
-                .map(|step| step.at)
-                .find(|level| level.timestep.to_bits() == timestep.to_bits())
-                .unwrap();
-            let alpha_bar = level.alpha_bar as f32;
-            // The noise that is in x, whichever coordinates: the network's input is the same in both.
-            x.clone()
-                .zip_map(&picture, |x, clean| {
-                    (x - alpha_bar.sqrt() * clean) / (1.0 - alpha_bar).sqrt()
-                })
-                .unwrap()
-        });
+        let found = scheduler
+            .sample(start, &mut Perfect(&picture), &mut noise, &mut |_, _, _| {
+                Ok(())
+            })
+            .unwrap();
+        // Five standard deviations of the noise that is left where the run ends, and what rounding leaves.
+        let tolerance = 2e-3 + 5.0 * scheduler.plan().last().sigma as f32;
         for (found, expected) in found.data().iter().zip(picture.data()) {
             assert!(
-                (found - expected).abs() < 2e-3,
+                (found - expected).abs() < tolerance,
                 "{}: {found}, {expected}",
                 row.name
             );
@@ -142,10 +163,12 @@ fn only_samplers_in_sigmas_take_a_schedule() {
     for row in SAMPLERS {
         let result = scheduler(&config(), &format!("{} karras", row.name), 8);
         match row.coordinates {
-            Coordinates::VarianceExploding => {
+            Coordinates::VarianceExploding
+                if !matches!(row.kind, SamplerKind::DpmFast | SamplerKind::DpmAdaptive) =>
+            {
                 assert_eq!(result.unwrap().kind(), row.kind);
             }
-            Coordinates::VariancePreserving => {
+            _ => {
                 assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidConfig);
             }
         }

@@ -63,6 +63,55 @@ fn names_people_bring_along_are_known() {
             Some(ScheduleKind::Exponential),
         ),
         ("PLMS", SamplerKind::Pndm, None),
+        (
+            "DPM++ 2M SDE Karras",
+            SamplerKind::Dpmpp2mSde,
+            Some(ScheduleKind::Karras),
+        ),
+        (
+            "DPM++ 2M SDE Heun Exponential",
+            SamplerKind::Dpmpp2mSdeHeun,
+            Some(ScheduleKind::Exponential),
+        ),
+        (
+            "DPM++ 3M SDE Exponential",
+            SamplerKind::Dpmpp3mSde,
+            Some(ScheduleKind::Exponential),
+        ),
+        (
+            "DPM++ SDE Karras",
+            SamplerKind::DpmppSde,
+            Some(ScheduleKind::Karras),
+        ),
+        (
+            "DPM++ 2S a Karras",
+            SamplerKind::Dpmpp2sAncestral,
+            Some(ScheduleKind::Karras),
+        ),
+        ("k_dpmpp_2s_a", SamplerKind::Dpmpp2sAncestral, None),
+        ("k_dpm_2_a", SamplerKind::Dpm2Ancestral, None),
+        ("dpm_2_ancestral", SamplerKind::Dpm2Ancestral, None),
+        (
+            "DPM2 a Karras",
+            SamplerKind::Dpm2Ancestral,
+            Some(ScheduleKind::Karras),
+        ),
+        ("LMS Karras", SamplerKind::Lms, Some(ScheduleKind::Karras)),
+        ("DPM2 Karras", SamplerKind::Dpm2, Some(ScheduleKind::Karras)),
+        (
+            "euler_ancestral_cfg_pp",
+            SamplerKind::EulerAncestralCfgPp,
+            None,
+        ),
+        ("k_euler_a_cfg_pp", SamplerKind::EulerAncestralCfgPp, None),
+        (
+            "Euler SGM Uniform",
+            SamplerKind::Euler,
+            Some(ScheduleKind::SgmUniform),
+        ),
+        ("DDIM CFG++", SamplerKind::DdimCfgPp, None),
+        ("UniPC", SamplerKind::UniPc, None),
+        ("uni_pc_bh2", SamplerKind::UniPcBh2, None),
         ("DDIMScheduler", SamplerKind::Ddim, None),
     ];
     for (text, kind, schedule) in cases {
@@ -97,6 +146,7 @@ fn an_unknown_sampler_is_answered_with_the_nearest_and_all() {
 #[test]
 fn an_unknown_schedule_is_answered_with_the_nearest_and_all() {
     for row in SCHEDULES {
+        assert_eq!(row.label.parse::<ScheduleKind>().unwrap(), row.kind);
         assert_eq!(row.name.parse::<ScheduleKind>().unwrap(), row.kind);
         assert_eq!(row.kind.to_string(), row.name);
         for alias in row.aliases {

@@ -1,13 +1,14 @@
 //! Final latents against those recorded from diffusers by `tools/reference/sampler_cases.py`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{OneGenerator, neighbour_network, run};
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::rng::TorchGenerator;
-use crate::samplers::{PredictionType, SAMPLERS};
+use crate::samplers::schedule::StepTable;
+use crate::samplers::{NoiseOptions, PredictionType};
 
 /// Worst difference to diffusers that is let pass; the bar for final latents is 1e-4.
 const TOLERANCE: f32 = 1e-5;
@@ -16,10 +17,16 @@ const TOLERANCE: f32 = 1e-5;
 /// and at the sigma of 20000 where squaredcos betas begin f32 itself is no better, upstream's neither.
 const TOLERANCE_OF_SIGMA: f32 = 1e-7;
 
-const FIXTURE: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/fixtures/samplers/trajectories.json"
-));
+const FIXTURES: [&str; 2] = [
+    include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/samplers/trajectories.json"
+    )),
+    include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/samplers/diffusers.json"
+    )),
+];
 
 struct Outcome {
     latents: f32,
@@ -27,35 +34,56 @@ struct Outcome {
     tolerance: f32,
 }
 
-#[test]
-fn final_latents_are_those_of_diffusers() {
-    let fixture: Value = serde_json::from_str(FIXTURE).unwrap();
-    let shape: Vec<usize> = serde_json::from_value(fixture["shape"].clone()).unwrap();
-    let mut worst: BTreeMap<String, f32> = BTreeMap::new();
-    let mut failures = Vec::new();
-    for case in fixture["cases"].as_array().unwrap() {
-        let name = case["sampler"].as_str().unwrap();
-        match compare(case, &fixture["bases"], &shape) {
-            Ok(outcome) => {
-                let entry = worst.entry(name.to_owned()).or_default();
-                *entry = entry.max(outcome.latents);
-                if !(outcome.latents <= outcome.tolerance && outcome.timesteps <= 1e-3) {
-                    failures.push(format!(
-                        "{} (timesteps {}) {}",
-                        outcome.latents,
-                        outcome.timesteps,
-                        describe(case)
-                    ));
-                }
-            }
-            Err(error) => failures.push(format!("{error} {}", describe(case))),
+/// Every case of both records, with its bases and shape.
+fn each_case(mut visit: impl FnMut(&Value, &Value, &[usize])) {
+    for fixture in FIXTURES {
+        let fixture: Value = serde_json::from_str(fixture).unwrap();
+        let shape: Vec<usize> = serde_json::from_value(fixture["shape"].clone()).unwrap();
+        for case in fixture["cases"].as_array().unwrap() {
+            visit(case, &fixture["bases"], &shape);
         }
     }
-    println!("worst differences: {worst:?}");
+}
+
+/// The samplers that diffusers is the reference of.
+pub(super) fn samplers_with_cases() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    each_case(|case, _, _| {
+        names.insert(case["sampler"].as_str().unwrap().to_owned());
+    });
+    names
+}
+
+/// Worst difference and number of cases of each of them.
+pub(super) fn worst_differences() -> BTreeMap<String, (f32, usize)> {
+    let mut worst = BTreeMap::new();
+    each_case(|case, bases, shape| {
+        let entry = worst
+            .entry(case["sampler"].as_str().unwrap().to_owned())
+            .or_insert((0.0, 0));
+        let difference = compare(case, bases, shape).unwrap().latents;
+        *entry = (super::worse(entry.0, difference), entry.1 + 1);
+    });
+    worst
+}
+
+#[test]
+fn final_latents_are_those_of_diffusers() {
+    let mut failures = Vec::new();
+    each_case(|case, bases, shape| match compare(case, bases, shape) {
+        Ok(outcome) => {
+            if !(outcome.latents <= outcome.tolerance && outcome.timesteps <= 1e-3) {
+                failures.push(format!(
+                    "{} (timesteps {}) {}",
+                    outcome.latents,
+                    outcome.timesteps,
+                    describe(case)
+                ));
+            }
+        }
+        Err(error) => failures.push(format!("{error} {}", describe(case))),
+    });
     assert!(failures.is_empty(), "{failures:#?}");
-    for row in SAMPLERS {
-        assert!(worst.contains_key(row.name), "{} has no case", row.name);
-    }
 }
 
 fn tolerance(scheduler: &Scheduler) -> f32 {
@@ -87,7 +115,12 @@ fn compare(case: &Value, bases: &Value, shape: &[usize]) -> crate::Result<Outcom
             sampler: case["sampler"].as_str(),
             schedule: case["schedule"].as_str(),
             steps: usize::try_from(case["steps"].as_u64().unwrap()).unwrap(),
-            eta: case["eta"].as_f64().unwrap_or(0.0),
+            noise: NoiseOptions {
+                eta: case["eta"].as_f64(),
+                ..NoiseOptions::default()
+            },
+            levels: None,
+            step_table: StepTable::Sd15,
         },
     )?;
     let mut generator = TorchGenerator::new(case["seed"].as_u64().unwrap());
@@ -115,13 +148,7 @@ fn compare(case: &Value, bases: &Value, shape: &[usize]) -> crate::Result<Outcom
         .iter()
         .zip(expected)
         .map(|(found, expected)| (found - expected).abs())
-        .fold(0.0, |worst, difference| {
-            if difference > worst || difference.is_nan() {
-                difference
-            } else {
-                worst
-            }
-        });
+        .fold(0.0, super::worse);
     Ok(Outcome {
         latents: of_latents,
         timesteps: of_timesteps,

@@ -1,0 +1,73 @@
+//! Linear multistep of order 4 (Adams and Bashforth's method on sigmas that are not evenly spread;
+//! k-diffusion's `sample_lms`).
+
+use std::collections::VecDeque;
+
+use super::schedule::Settings;
+use super::{Run, Sampler, maths};
+use crate::error::Result;
+use crate::host::HostTensor;
+
+/// Slopes the method remembers.
+const ORDER: usize = 4;
+
+/// Gauss and Legendre's rule of three points, which is exact for the cubics of order 4.
+const GAUSS: [(f64, f64); 3] = [
+    (-0.774_596_669_241_483_4, 5.0 / 9.0),
+    (0.0, 8.0 / 9.0),
+    (0.774_596_669_241_483_4, 5.0 / 9.0),
+];
+
+/// The LMS sampler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lms;
+
+impl Lms {
+    pub(super) fn build(_settings: &Settings) -> Box<dyn Sampler> {
+        Box::new(Self)
+    }
+}
+
+impl Sampler for Lms {
+    fn sample(&self, mut x: HostTensor, run: &mut Run<'_>) -> Result<HostTensor> {
+        // The latest first.
+        let mut slopes: VecDeque<HostTensor> = VecDeque::new();
+        let mut sigmas: VecDeque<f64> = VecDeque::new();
+        for (index, step) in run.plan.steps().iter().enumerate() {
+            let (from, to) = (step.from.sigma, step.to.sigma);
+            let denoised = run.denoiser.denoise(&x, from)?;
+            slopes.truncate(ORDER - 1);
+            slopes.push_front(maths::slope(&x, &denoised, from)?);
+            sigmas.truncate(ORDER - 1);
+            sigmas.push_front(from);
+            let weights = weights(sigmas.make_contiguous(), from, to);
+            let mut terms = vec![(1.0, &x)];
+            terms.extend(weights.into_iter().zip(&slopes));
+            x = maths::combine(&terms)?;
+            run.report(index, &x, Some(&denoised))?;
+        }
+        Ok(x)
+    }
+}
+
+/// The integral from `from` to `to` of each Lagrange polynomial through `nodes`.
+pub(super) fn weights(nodes: &[f64], from: f64, to: f64) -> Vec<f64> {
+    let (middle, half) = (0.5 * (from + to), 0.5 * (to - from));
+    let lagrange = |chosen: usize, at: f64| -> f64 {
+        nodes
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != chosen)
+            .map(|(_, node)| (at - node) / (nodes[chosen] - node))
+            .product()
+    };
+    (0..nodes.len())
+        .map(|chosen| {
+            let sum: f64 = GAUSS
+                .iter()
+                .map(|(place, weight)| weight * lagrange(chosen, middle + half * place))
+                .sum();
+            half * sum
+        })
+        .collect()
+}

@@ -1,0 +1,228 @@
+//! The one table of schedules: how a run's noise levels fall, from which names, help and levels derive.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{NoiseSchedule, curves, tables};
+use crate::error::Error;
+use crate::samplers::registry::{normalize, unknown};
+
+/// How a run's noise levels fall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ScheduleKind {
+    /// The sampler's and the checkpoint's own.
+    #[default]
+    Automatic,
+    /// The sigmas of evenly spread training timesteps.
+    Normal,
+    /// Every so-many-th sigma of training, from the largest.
+    Simple,
+    /// Karras et al. 2022, equation 5, with rho = 7.
+    Karras,
+    /// Evenly in the logarithm.
+    Exponential,
+    /// A power of the logarithm; the power is 1, as everywhere by default.
+    Polyexponential,
+    /// As `Normal`, but as if one step more were made and its level left out.
+    SgmUniform,
+    /// DDIM's timesteps: a fixed number apart, from timestep 1 up.
+    DdimUniform,
+    /// Quantiles of a beta distribution (Lee et al. 2024, "Beta Sampling is All You Need").
+    Beta,
+    /// Linear in the first half, quadratic in the second (Polyak et al. 2024, "Movie Gen").
+    LinearQuadratic,
+    /// Evenly in the arctangent (Sabour et al. 2024, "Align Your Steps", section 3.1).
+    KlOptimal,
+    /// Published tables (Sabour et al. 2024, "Align Your Steps").
+    AlignYourSteps,
+    /// Trailing timesteps, as SD-Turbo was distilled on.
+    Turbo,
+    /// Evenly in the log signal-to-noise ratio (Lu et al. 2022, "DPM-Solver"): the exponential curve, but
+    /// DPM++ 2M tells the model whole timesteps.
+    Lu,
+}
+
+/// Sigmas of a run of so many steps, falling, without the 0 at their end.
+pub(crate) type Sigmas = fn(&NoiseSchedule, usize) -> Vec<f32>;
+
+/// A row of [`SCHEDULES`].
+#[derive(Debug, Clone, Copy)]
+pub struct ScheduleSpec {
+    /// Which.
+    pub kind: ScheduleKind,
+    /// Name as typed and shown.
+    pub name: &'static str,
+    /// The webui's name, as written into pictures.
+    pub label: &'static str,
+    /// Other spellings.
+    pub aliases: &'static [&'static str],
+    /// One line for --help.
+    pub help: &'static str,
+    /// Its levels; `Automatic` has none of its own.
+    pub(crate) sigmas: Option<Sigmas>,
+}
+
+/// Every schedule, in the order help shows them.
+pub const SCHEDULES: &[ScheduleSpec] = &[
+    ScheduleSpec {
+        kind: ScheduleKind::Automatic,
+        name: "automatic",
+        label: "Automatic",
+        aliases: &["auto", "default"],
+        help: "the sampler's own, or the checkpoint's where the sampler is its own",
+        sigmas: None,
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Karras,
+        name: "karras",
+        label: "Karras",
+        aliases: &[],
+        help: "smaller steps towards the end (Karras et al. 2022, rho 7); good with most samplers",
+        sigmas: Some(curves::karras),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Exponential,
+        name: "exponential",
+        label: "Exponential",
+        aliases: &["exp"],
+        help: "even steps in the logarithm of sigma; for DPM++ 2M SDE and 3M SDE",
+        sigmas: Some(curves::exponential),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Polyexponential,
+        name: "polyexponential",
+        label: "Polyexponential",
+        aliases: &["polyexp"],
+        help: "the exponential one at its default power of 1",
+        sigmas: Some(curves::polyexponential),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Normal,
+        name: "normal",
+        label: "Normal",
+        aliases: &["uniform", "discrete"],
+        help: "even steps in training timesteps, first and last included",
+        sigmas: Some(curves::normal),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Simple,
+        name: "simple",
+        label: "Simple",
+        aliases: &[],
+        help: "every so-many-th noise level of training, from the largest",
+        sigmas: Some(curves::simple),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::SgmUniform,
+        name: "sgm_uniform",
+        label: "SGM Uniform",
+        aliases: &["sgm"],
+        help: "even steps in training timesteps, the last left out; for LCM, Lightning and few steps",
+        sigmas: Some(curves::sgm_uniform),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::DdimUniform,
+        name: "ddim_uniform",
+        label: "DDIM",
+        aliases: &["ddim"],
+        help: "DDIM's timesteps; may make one step more than asked",
+        sigmas: Some(curves::ddim_uniform),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Beta,
+        name: "beta",
+        label: "Beta",
+        aliases: &[],
+        help: "small steps at both ends (Lee et al. 2024, alpha and beta 0.6)",
+        sigmas: Some(curves::beta),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::LinearQuadratic,
+        name: "linear_quadratic",
+        label: "Linear Quadratic",
+        aliases: &[],
+        help: "small even steps first, then ever longer ones",
+        sigmas: Some(curves::linear_quadratic),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::KlOptimal,
+        name: "kl_optimal",
+        label: "KL Optimal",
+        aliases: &["kl"],
+        help: "even steps in the arctangent of sigma (Sabour et al. 2024)",
+        sigmas: Some(curves::kl_optimal),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::AlignYourSteps,
+        name: "align_your_steps",
+        label: "Align Your Steps",
+        aliases: &["ays"],
+        help: "the published table for SD1.5 or SDXL (Sabour et al. 2024); for 10 steps",
+        sigmas: Some(tables::align_your_steps),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Turbo,
+        name: "turbo",
+        label: "Turbo",
+        aliases: &[],
+        help: "trailing timesteps, for SD-Turbo and SDXL-Turbo in 1 to 4 steps",
+        sigmas: Some(curves::turbo),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Lu,
+        name: "lu",
+        label: "Lu",
+        aliases: &["lu lambdas"],
+        help: "even steps in the log signal-to-noise ratio, with DPM++ 2M at whole timesteps (Lu et al. 2022)",
+        sigmas: Some(curves::exponential),
+    },
+];
+
+impl ScheduleKind {
+    /// This schedule's row.
+    pub fn spec(self) -> &'static ScheduleSpec {
+        SCHEDULES
+            .iter()
+            .find(|row| row.kind == self)
+            .unwrap_or(&SCHEDULES[0])
+    }
+}
+
+impl ScheduleSpec {
+    /// Everything it is called by.
+    pub(crate) fn spellings(&self) -> impl Iterator<Item = &'static str> {
+        [self.name, self.label]
+            .into_iter()
+            .chain(self.aliases.iter().copied())
+    }
+}
+
+impl fmt::Display for ScheduleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.spec().name)
+    }
+}
+
+impl FromStr for ScheduleKind {
+    type Err = Error;
+
+    /// Takes a name, label or alias.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wanted = normalize(text);
+        let found = SCHEDULES
+            .iter()
+            .find(|row| row.spellings().any(|name| normalize(name) == wanted));
+        match found {
+            Some(row) => Ok(row.kind),
+            None => Err(unknown(
+                "schedule",
+                text,
+                &SCHEDULES
+                    .iter()
+                    .flat_map(ScheduleSpec::spellings)
+                    .collect::<Vec<_>>(),
+                &SCHEDULES.iter().map(|row| row.name).collect::<Vec<_>>(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! From a schedule's sigmas to the plan of a sampler in k-diffusion's coordinates.
+
+use super::{CustomLevels, NoiseSchedule, ScheduleKind, curves};
+use crate::error::{Error, Result};
+use crate::samplers::plan::{NoiseLevel, Plan};
+
+/// The levels of k-diffusion's samplers: those of the chosen schedule, of the sampler's own, or the
+/// caller's; latents start at the first sigma.
+pub(in crate::samplers) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+    let levels: Vec<NoiseLevel> = sigmas(schedule, steps)?
+        .into_iter()
+        .map(|sigma| level(schedule, sigma))
+        .collect();
+    let first = levels[0].sigma;
+    Plan::through(&levels, first)
+}
+
+/// The level of `sigma`, and the timestep the model is told there.
+pub(in crate::samplers) fn level(schedule: &NoiseSchedule, sigma: f32) -> NoiseLevel {
+    let sigma = f64::from(sigma);
+    let timestep = if sigma > 0.0 {
+        schedule.sigma_to_timestep(sigma)
+    } else {
+        0.0
+    };
+    NoiseLevel::from_sigma(timestep, sigma)
+}
+
+/// Falling sigmas, 0 at their end.
+pub(in crate::samplers) fn sigmas(schedule: &NoiseSchedule, steps: usize) -> Result<Vec<f32>> {
+    let settings = schedule.settings();
+    if let Some(custom) = &settings.custom {
+        return custom_sigmas(schedule, custom);
+    }
+    let kind = match settings.sigmas {
+        ScheduleKind::Automatic => settings.own_schedule,
+        chosen => chosen,
+    };
+    let spec = kind.spec();
+    let formula = spec.sigmas.unwrap_or(curves::normal);
+    // The webui makes one step more for these samplers and leaves out the last level above 0.
+    let extra = usize::from(settings.discard_penultimate);
+    let mut sigmas = formula(schedule, steps + extra);
+    sigmas.truncate(sigmas.len() - extra);
+    sigmas.push(0.0);
+    if sigmas.windows(2).any(|pair| pair[0] <= pair[1]) {
+        return Err(Error::invalid(format!(
+            "{steps} steps of the {kind} schedule leave two with the same noise level"
+        ))
+        .with_hint("ask for fewer steps"));
+    }
+    Ok(sigmas)
+}
+
+fn custom_sigmas(schedule: &NoiseSchedule, custom: &CustomLevels) -> Result<Vec<f32>> {
+    let mut sigmas: Vec<f32> = match custom {
+        CustomLevels::Sigmas(sigmas) => sigmas.iter().map(|&sigma| sigma as f32).collect(),
+        CustomLevels::Timesteps(timesteps) => timesteps
+            .iter()
+            .map(|&timestep| {
+                schedule.level(timestep)?;
+                Ok(curves::sigma_of_timestep(schedule, timestep))
+            })
+            .collect::<Result<_>>()?,
+    };
+    if sigmas.last().is_none_or(|&last| last > 0.0) {
+        sigmas.push(0.0);
+    }
+    if sigmas.windows(2).any(|pair| pair[0] <= pair[1]) {
+        return Err(Error::invalid(
+            "sigmas do not fall, expected each to be smaller than the one before",
+        ));
+    }
+    Ok(sigmas)
+}

@@ -1,0 +1,158 @@
+//! Final latents against those recorded by `tools/reference/k_sampler_cases.py`: from k-diffusion, from
+//! definitions written out in Python where no package has the sampler, and from diffusers.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{Dummy, neighbour_network};
+use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
+use crate::rng::TorchNoise;
+use crate::samplers::schedule::{SCHEDULES, StepTable, k_tests};
+use crate::samplers::{NoiseOptions, NoiseSource, SAMPLERS};
+
+/// The bar for final latents.
+const TOLERANCE: f32 = 1e-4;
+
+const RECORD: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/samplers/trajectories.json"
+));
+
+/// Where a sampler's reference comes from, for the table.
+const K_DIFFUSION: &[&str] = &[
+    "euler",
+    "euler_a",
+    "heun",
+    "dpm_2",
+    "dpm_2_a",
+    "lms",
+    "dpmpp_2s_a",
+    "dpmpp_sde",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_sde_heun",
+    "dpmpp_3m_sde",
+    "dpm_fast",
+    "dpm_adaptive",
+];
+
+/// Worst difference and number of cases of each sampler in the record.
+fn worst_differences() -> BTreeMap<String, (f32, usize)> {
+    let record: Value = serde_json::from_str(RECORD).unwrap();
+    let shape: Vec<usize> = serde_json::from_value(record["shape"].clone()).unwrap();
+    let mut worst = BTreeMap::new();
+    for case in record["cases"].as_array().unwrap() {
+        let name = case["sampler"].as_str().unwrap().to_owned();
+        let difference = difference(case, &shape);
+        if difference > TOLERANCE || difference.is_nan() {
+            let mut shown = case.clone();
+            shown.as_object_mut().unwrap().remove("latents");
+            println!("{difference}: {shown}");
+        }
+        let entry = worst.entry(name).or_insert((0.0, 0));
+        *entry = (super::worse(entry.0, difference), entry.1 + 1);
+    }
+    worst
+}
+
+fn difference(case: &Value, shape: &[usize]) -> f32 {
+    let config = json!({
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "steps_offset": 1, "set_alpha_to_one": true, "prediction_type": case["prediction"],
+    });
+    let option = |name: &str| case[name].as_f64();
+    let scheduler = Scheduler::new(
+        &SchedulerConfig::from_json(&config).unwrap(),
+        &SchedulerRequest {
+            sampler: case["sampler"].as_str(),
+            schedule: case["schedule"].as_str(),
+            steps: usize::try_from(case["steps"].as_u64().unwrap()).unwrap(),
+            noise: NoiseOptions {
+                eta: option("eta"),
+                s_churn: option("s_churn"),
+                s_tmin: option("s_tmin"),
+                s_tmax: option("s_tmax"),
+                s_noise: option("s_noise"),
+            },
+            levels: None,
+            step_table: StepTable::Sd15,
+        },
+    )
+    .unwrap();
+    let mut noise = TorchNoise::new([case["seed"].as_u64().unwrap()]);
+    let start = scheduler.plan().start(noise.noise(shape));
+    let mut denoiser = Dummy {
+        schedule: scheduler.schedule(),
+        plan: scheduler.plan(),
+        network: neighbour_network,
+    };
+    let found = scheduler
+        .sample(start, &mut denoiser, &mut noise, &mut |_, _, _| Ok(()))
+        .unwrap();
+    let expected: Vec<f32> = serde_json::from_value(case["latents"].clone()).unwrap();
+    found
+        .data()
+        .iter()
+        .zip(expected)
+        .map(|(found, expected)| (found - expected).abs())
+        .fold(0.0, super::worse)
+}
+
+#[test]
+fn final_latents_are_those_of_the_webuis() {
+    let worst = worst_differences();
+    println!("worst differences: {worst:?}");
+    let above: Vec<_> = worst
+        .iter()
+        .filter(|(_, (difference, _))| !(*difference <= TOLERANCE))
+        .collect();
+    assert!(above.is_empty(), "{above:?}");
+    let diffusers = super::trajectories::samplers_with_cases();
+    for row in SAMPLERS {
+        assert!(
+            worst.contains_key(row.name) || diffusers.contains(row.name),
+            "{} has no recorded case",
+            row.name
+        );
+    }
+}
+
+/// Prints the tables of `docs/samplers.md`; `cargo test --workspace --lib print_the_tables -- --nocapture`.
+#[test]
+fn print_the_tables_of_the_docs() {
+    let on_sigmas = worst_differences();
+    let of_diffusers = super::trajectories::worst_differences();
+    println!("| sampler | label | reference | cases | worst difference |\n|---|---|---|---|---|");
+    let mut missing = Vec::new();
+    for row in SAMPLERS {
+        let mut found = false;
+        let mut line = |reference: &str, worst: Option<&(f32, usize)>| {
+            if let Some((difference, count)) = worst {
+                found = true;
+                println!(
+                    "| `{}` | {} | {reference} | {count} | {difference:.1e} |",
+                    row.name, row.label
+                );
+            }
+        };
+        line("diffusers 0.42.1", of_diffusers.get(row.name));
+        let reference = if K_DIFFUSION.contains(&row.name) {
+            "k-diffusion 0.1.1.post1"
+        } else {
+            "its definition, in torch"
+        };
+        line(reference, on_sigmas.get(row.name));
+        if !found {
+            missing.push(row.name);
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?} are in no table");
+    println!("\n| schedule | label | worst difference | what it does |\n|---|---|---|---|");
+    let schedules = k_tests::worst_differences();
+    for row in SCHEDULES.iter().filter(|row| row.name != "automatic") {
+        println!(
+            "| `{}` | {} | {:.1e} | {} |",
+            row.name, row.label, schedules[row.name], row.help
+        );
+    }
+}

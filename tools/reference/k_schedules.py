@@ -1,0 +1,93 @@
+"""The sigmas of each schedule for some numbers of steps, on Stable Diffusion's training.
+
+k-diffusion has karras, exponential, polyexponential and normal (its get_sigmas), diffusers has beta. The others are
+in no package: they are written here from their definitions, in torch's f32 as the webuis compute them, and named so.
+"""
+
+import diffusers
+import numpy as np
+import torch
+
+from kdiffusion import Model, sampling
+
+# research.nvidia.com/labs/toronto-ai/AlignYourSteps/howto.html
+ALIGN_YOUR_STEPS = {
+    "sd15": [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029],
+    "sdxl": [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029],
+}
+
+
+def with_zero(values) -> torch.Tensor:
+    return torch.tensor([float(v) for v in values] + [0.0], dtype=torch.float32)
+
+
+def align_your_steps(table: str, n: int) -> torch.Tensor:
+    """The table's logarithms, interpolated; the webui takes n of them and puts a 0 behind."""
+    known = np.log(ALIGN_YOUR_STEPS[table][::-1])
+    places = np.linspace(0, 1, n)[::-1] if n > 1 else np.ones(1)
+    return with_zero(np.exp(np.interp(places, np.linspace(0, 1, len(known)), known)))
+
+
+def beta(n: int) -> torch.Tensor:
+    """diffusers' `_convert_to_beta`, which the webui's is too; it wants the limits as the ends of an array."""
+    scheduler = diffusers.EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                                                 use_beta_sigmas=True)
+    table = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod) ** 0.5
+    return with_zero(scheduler._convert_to_beta(in_sigmas=table.flip(0), num_inference_steps=n))
+
+
+def linear_quadratic(n: int, largest: torch.Tensor) -> torch.Tensor:
+    """A line to a share of 0.025 over half of the steps, then the parabola with its slope that ends at 1."""
+    half = n // 2
+    if half == 0:
+        return torch.tensor([1.0, 0.0]) * largest
+    slope = 0.025 / half
+    rest = n - half
+    bend = (1 - 0.025 - slope * rest) / rest ** 2
+    clean = [slope * i for i in range(half)]
+    clean += [0.025 + slope * (i - half) + bend * (i - half) ** 2 for i in range(half, n)] + [1.0]
+    return torch.tensor([1 - c for c in clean]) * largest
+
+
+def sigmas(name: str, n: int, model: Model) -> torch.Tensor:
+    inner = model.inner
+    table = inner.sigmas
+    low, high = inner.sigma_min.item(), inner.sigma_max.item()
+    count = len(table)
+    if name == "normal":
+        return inner.get_sigmas(n)
+    if name == "karras":
+        return sampling.get_sigmas_karras(n, low, high)
+    if name in ("exponential", "lu"):
+        return sampling.get_sigmas_exponential(n, low, high)
+    if name == "polyexponential":
+        return sampling.get_sigmas_polyexponential(n, low, high)
+    if name == "sgm_uniform":
+        return with_zero(inner.t_to_sigma(torch.linspace(count - 1, 0, n + 1)[:-1]))
+    if name == "simple":
+        return with_zero(table[count - 1 - int(i * (count / n))] for i in range(n))
+    if name == "ddim_uniform":
+        return with_zero(table[1::max(count // n, 1)].flip(0))
+    if name == "beta":
+        return beta(n)
+    if name == "linear_quadratic":
+        return linear_quadratic(n, inner.sigma_max)
+    if name == "kl_optimal":
+        share = torch.arange(n, dtype=torch.float32) / max(n - 1, 1)
+        return with_zero(torch.tan(share * np.arctan(low) + (1 - share) * np.arctan(high)))
+    if name.startswith("align_your_steps"):
+        return align_your_steps("sdxl" if name.endswith("sdxl") else "sd15", n)
+    if name == "turbo":
+        steps = (torch.arange(1, n + 1) * (count / n) - 1).flip(0).round().long().clip(0, count - 1)
+        return with_zero(table[steps])
+    raise ValueError(name)
+
+
+NAMES = ["normal", "simple", "karras", "exponential", "polyexponential", "sgm_uniform", "ddim_uniform", "beta",
+         "linear_quadratic", "kl_optimal", "align_your_steps", "align_your_steps_sdxl", "turbo", "lu"]
+
+
+def cases() -> list:
+    model = Model("epsilon")
+    return [{"schedule": name, "steps": n, "sigmas": sigmas(name, n, model).tolist()}
+            for name in NAMES for n in (1, 2, 4, 5, 7, 10, 11, 20, 33, 50)]
