@@ -109,7 +109,10 @@ impl Golden {
             height: count("height").ok_or("no height")?,
             batch: seeds.len(),
             sampler: text("sampler").map(|name| name.trim_end_matches("-eta05").to_owned()),
-            eta: case["eta"].as_f64().unwrap_or(0.0),
+            noise: tintype::samplers::NoiseOptions {
+                eta: case["eta"].as_f64().filter(|eta| *eta > 0.0),
+                ..Default::default()
+            },
             clip_skip: count("clip_skip").map(|left_out| left_out + self.default_layer()),
             text: PromptOptions {
                 syntax: PromptSyntax::Plain,

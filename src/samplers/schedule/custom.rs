@@ -45,12 +45,15 @@ impl CustomLevels {
                 )));
             }
         }
-        if let Some(pair) = values.windows(2).find(|pair| pair[0] <= pair[1]) {
-            return Err(Error::invalid(format!(
-                "{name} do not fall: {} follows {}",
-                pair[1], pair[0]
-            ))
-            .with_hint("give the largest first"));
+        if let Some((before, after)) = values
+            .iter()
+            .zip(&values[1..])
+            .find(|(before, after)| before <= after)
+        {
+            return Err(
+                Error::invalid(format!("{name} do not fall: {after} follows {before}"))
+                    .with_hint("give the largest first"),
+            );
         }
         if matches!(self, Self::Sigmas(_)) && values[0] == 0.0 {
             return Err(Error::invalid(

@@ -55,6 +55,17 @@ fn oracle(sampler: &'static str, of: Loop, expected: Expected, more: &Value) -> 
     }
 }
 
+/// The configuration of upstream's UniPC tests, with `more`.
+fn uni_pc(more: &Value) -> Value {
+    let mut config = json!({
+        "solver_order": 2, "solver_type": "bh2", "final_sigmas_type": "sigma_min",
+    });
+    for (key, value) in more.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    config
+}
+
 fn oracles() -> Vec<Oracle> {
     use Expected::{Mean, Sum};
     use Loop::{Plain, Scaled};
@@ -68,16 +79,6 @@ fn oracles() -> Vec<Oracle> {
             .append(more.clone().as_object_mut().unwrap());
         config
     };
-    let unipc = |more: &Value| {
-        let mut config =
-            json!({"solver_order": 2, "solver_type": "bh2", "final_sigmas_type": "sigma_min"});
-        config
-            .as_object_mut()
-            .unwrap()
-            .append(more.clone().as_object_mut().unwrap());
-        config
-    };
-    let v2 = json!({"prediction_type": "v_prediction"});
     let v = json!({"prediction_type": "v_prediction"});
     let one = json!({"set_alpha_to_one": true, "beta_start": 0.01});
     let not_one = json!({"set_alpha_to_one": false, "beta_start": 0.01});
@@ -108,7 +109,7 @@ fn oracles() -> Vec<Oracle> {
         oracle("euler_a", Scaled, Sum(152.3192), &none),
         oracle("euler_a", Scaled, Sum(108.4439), &v),
         oracle("dpmpp_2m", Plain, Mean(0.3301), &dpm(none.clone())),
-        oracle("dpmpp_2m", Plain, Mean(0.2251), &dpm(v)),
+        oracle("dpmpp_2m", Plain, Mean(0.2251), &dpm(v.clone())),
         oracle(
             "dpmpp_2m",
             Plain,
@@ -123,13 +124,13 @@ fn oracles() -> Vec<Oracle> {
         ),
         oracle("dpmpp_2m", Plain, Mean(1.1364), &dpm(thresholding)),
         skipping(5, oracle("dpmpp_2m", Plain, Sum(318.4111), &dpm(none))),
-        oracle("uni_pc_bh2", Plain, Mean(0.2464), &unipc(&json!({}))),
-        oracle("uni_pc_bh2", Plain, Mean(0.1014), &unipc(&v2)),
+        oracle("uni_pc_bh2", Plain, Mean(0.2464), &uni_pc(&json!({}))),
+        oracle("uni_pc_bh2", Plain, Mean(0.1014), &uni_pc(&v)),
         oracle(
             "uni_pc_bh2",
             Plain,
             Mean(0.2925),
-            &unipc(&json!({"use_karras_sigmas": true})),
+            &uni_pc(&json!({"use_karras_sigmas": true})),
         ),
         Oracle {
             steps: 1,
