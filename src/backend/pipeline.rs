@@ -40,7 +40,7 @@ pub struct GeneratedImage {
 /// Where the time of one picture went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
-    /// Encoding the prompts, once for the whole batch.
+    /// Encoding the prompts, once for all pictures in a row with the same ones.
     pub text: Duration,
     /// All denoising steps.
     pub denoise: Duration,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+use tintype::prompt::Choices;
 use tintype::samplers::schedule::CustomLevels;
 use tintype::{LoadOptions, ModelSource, SDModel, SamplingConfig};
 
@@ -36,6 +37,8 @@ struct Settings<'a> {
     negative_prompt: &'a str,
     prompt_syntax: String,
     emphasis: String,
+    wildcards: Option<String>,
+    combinatorial: bool,
     steps: usize,
     guidance_scale: f64,
     guidance_rescale: f64,
@@ -184,6 +187,8 @@ impl<'a> Settings<'a> {
             negative_prompt: config.negative_prompt.as_deref().unwrap_or_default(),
             prompt_syntax: config.text.syntax.to_string(),
             emphasis: config.text.emphasis.to_string(),
+            wildcards: shown(config.text.wildcards.as_deref()),
+            combinatorial: config.text.choices == Choices::Combinatorial,
             steps: config.steps,
             guidance_scale: config.guidance_scale,
             guidance_rescale: config.guidance_rescale,
@@ -222,13 +227,27 @@ impl Timings {
         };
         Self {
             load: clock.load.as_secs_f64(),
-            // Texts are encoded once, and every picture reports the same time.
-            text: pictures
-                .first()
-                .map_or(0.0, |picture| picture.timings.text.as_secs_f64()),
+            text: encoding(pictures),
             denoise: sum(|timings| timings.denoise),
             decode: sum(|timings| timings.decode),
             total: clock.total.as_secs_f64(),
         }
     }
+}
+
+/// Texts are encoded once for neighbours with the same prompts, which all report the same time.
+fn encoding(pictures: &[Saved]) -> f64 {
+    let mut total = 0.0;
+    let mut last = None;
+    for picture in pictures {
+        let prompts = (
+            &picture.parameters.prompt,
+            &picture.parameters.negative_prompt,
+        );
+        if last != Some(prompts) {
+            total += picture.timings.text.as_secs_f64();
+        }
+        last = Some(prompts);
+    }
+    total
 }

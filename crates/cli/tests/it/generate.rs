@@ -448,3 +448,30 @@ fn a_stopped_run_reports_the_pictures_it_made() {
         "{document}"
     );
 }
+
+#[test]
+fn every_combination_is_a_picture_of_its_own() {
+    let place = place_with("sd15");
+    let mut request = with(&["--json", "--combinatorial", "--out", "x-{index}.png"]);
+    request[1] = "a {red|blue} (cat:1.2)";
+    let document: Value = serde_json::from_str(&place.run(&request).ok()).unwrap();
+    let parameters: Vec<&str> = document["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["parameters"].as_str().unwrap())
+        .collect();
+    assert_eq!(parameters.len(), 2);
+    for (text, colour) in parameters.iter().zip(["red", "blue"]) {
+        assert!(
+            text.starts_with(&format!("a {colour} (cat:1.2)\n")),
+            "{text}"
+        );
+        assert!(
+            text.contains("Template: \"a {red|blue} (cat:1.2)\""),
+            "{text}"
+        );
+    }
+    assert_eq!(document["settings"]["combinatorial"], true);
+    assert_eq!(document["settings"]["prompt"], request[1]);
+}
