@@ -41,6 +41,8 @@ fn every_sampler_draws_the_motif() {
     for sampler in SAMPLERS {
         let config = SamplingConfig {
             sampler: Some(sampler.name.to_owned()),
+            // Few: there are many samplers, some with two evaluations a step.
+            steps: 6,
             ..asked(&model, "a photo of a cat", 1)
         };
         let nearest = thumbs.nearest(&picture(&model, &config));
