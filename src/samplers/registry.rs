@@ -1,6 +1,6 @@
 //! What a row of the table of samplers says, and how names are read.
 //!
-//! The rows are in [`rows`](super::rows); parsing, display, help and construction derive from them.
+//! The rows are in `rows.rs`; parsing, display, help and construction derive from them.
 
 use std::fmt;
 use std::str::FromStr;
