@@ -178,7 +178,7 @@ impl Lanewise for Gelu {
 }
 
 #[derive(Clone, Copy)]
-struct Geglu;
+pub(crate) struct Geglu;
 impl Lanewise for Geglu {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V {

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-use crate::simd::{Portable, Simd};
+use crate::simd::{Portable, Simd, Words};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 
@@ -24,6 +24,10 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, VL, DQ and BW.
     Avx512,
+    /// The same with AVX-512 BF16 and VNNI: products of 16-bit values at twice the rate of f32 (AMD since Zen 4, Intel servers).
+    Avx512Bf16,
+    /// The same with AMX tiles of bf16, which the operating system has let this process use (Intel servers).
+    Amx,
 }
 
 impl Isa {
@@ -33,7 +37,14 @@ impl Isa {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
+            Self::Amx => "amx",
         }
+    }
+
+    /// Whether 16-bit products are faster here than those of f32. They are correct on every instruction set.
+    pub fn multiplies_16_bit(self) -> bool {
+        matches!(self, Self::Avx512Bf16 | Self::Amx)
     }
 
     /// The instruction sets this machine can run, the best one last.
@@ -106,6 +117,12 @@ fn detect() -> Vec<Isa> {
             && is_x86_feature_detected!("avx512bw")
         {
             found.push(Isa::Avx512);
+            if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni") {
+                found.push(Isa::Avx512Bf16);
+                if crate::half::amx_is_ready() {
+                    found.push(Isa::Amx);
+                }
+            }
         }
     }
     found
@@ -133,9 +150,39 @@ pub(crate) fn dispatch<O: Op>(isa: Isa, op: O) -> O::Output {
         Isa::Avx2 => unsafe { run_avx2(op) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx512 => unsafe { run_avx512(op) },
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => unsafe { run_avx512(op) },
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512 => op.run(Portable),
+        _ => op.run(Portable),
+    }
+}
+
+/// A piece of work on 32-bit words that hold pairs of 16-bit values; the rules of [`Op`] hold.
+pub(crate) trait WordOp {
+    /// What it returns.
+    type Output;
+    /// Does the work.
+    fn run<S: Words>(self, simd: S) -> Self::Output;
+}
+
+/// Runs `op` on `isa`, which must come from [`Isa::current`] or [`Isa::available`].
+pub(crate) fn dispatch_words<O: WordOp>(isa: Isa, op: O) -> O::Output {
+    debug_assert!(
+        Isa::available().contains(&isa),
+        "instruction set not available"
+    );
+    match isa {
+        Isa::Portable => op.run(Portable),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every `Isa` handed out lies in `Isa::available()`, so `detect` has found these features.
+        Isa::Avx2 => unsafe { words_avx2(op) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx512 => unsafe { words_avx512(op) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx512Bf16 | Isa::Amx => unsafe { words_avx512bf16(op) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => op.run(Portable),
     }
 }
 
@@ -150,5 +197,26 @@ fn run_avx2<O: Op>(op: O) -> O::Output {
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")]
 fn run_avx512<O: Op>(op: O) -> O::Output {
     // SAFETY: this function's features are those the token stands for.
-    op.run(unsafe { Avx512::assume() })
+    op.run(unsafe { Avx512::<false>::assume() })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn words_avx2<O: WordOp>(op: O) -> O::Output {
+    // SAFETY: this function's features are those the token stands for.
+    op.run(unsafe { Avx2::assume() })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")]
+fn words_avx512<O: WordOp>(op: O) -> O::Output {
+    // SAFETY: this function's features are those the token stands for.
+    op.run(unsafe { Avx512::<false>::assume() })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx512vnni")]
+fn words_avx512bf16<O: WordOp>(op: O) -> O::Output {
+    // SAFETY: this function's features are those the token stands for.
+    op.run(unsafe { Avx512::<true>::assume() })
 }

@@ -18,6 +18,7 @@ mod attention;
 mod conv;
 mod elementwise;
 mod error;
+mod half;
 mod isa;
 mod lanes;
 mod layout;
@@ -29,14 +30,18 @@ pub mod reference;
 mod scratch;
 mod shared;
 mod simd;
+mod winograd;
 
 pub use attention::{Attention, Causality, attention};
-pub use conv::{Conv2d, ConvShape, ConvWeight, Padding, conv2d};
+pub use conv::{
+    Conv2d, ConvKernel, ConvShape, ConvUse, ConvWeight, Padding, Precision, WinogradTile, conv2d,
+};
 pub use elementwise::{
     add, add_assign, geglu, gelu_erf, gelu_erf_inplace, quick_gelu, quick_gelu_inplace, scale,
     scale_inplace, silu, silu_inplace, softmax_rows,
 };
 pub use error::ShapeError;
+pub use half::{LinearGeglu, PackedGeglu, linear_geglu};
 pub use isa::Isa;
 pub use layout::{
     concat_channels, embedding, narrow_channels, nchw_to_nhwc, nhwc_to_nchw, upsample_nearest,

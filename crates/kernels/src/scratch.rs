@@ -6,7 +6,7 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Buffers a thread keeps; kernels nest at most two.
+/// Buffers a thread keeps; kernels nest at most three.
 const KEPT: usize = 3;
 
 /// Largest buffer kept, in values: 64 MiB, the keys and values of a 64x64 map several times over.
@@ -35,4 +35,15 @@ pub(crate) fn with<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
         }
     });
     result
+}
+
+/// The same for `len` words.
+pub(crate) fn with_words<R>(len: usize, body: impl FnOnce(&mut [u32]) -> R) -> R {
+    with(len, |buffer| body(as_words(buffer)))
+}
+
+/// The same memory as words.
+pub(crate) fn as_words(buffer: &mut [f32]) -> &mut [u32] {
+    // SAFETY: u32 and f32 have one size and alignment, and every pattern of bits is a value of both.
+    unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), buffer.len()) }
 }

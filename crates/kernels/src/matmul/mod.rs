@@ -8,10 +8,11 @@ use rayon::prelude::*;
 
 pub(crate) use micro::Store;
 pub use pack::PackedMatrix;
-pub(crate) use pack::{PANEL, Panels, packed_len, panel_width};
+pub(crate) use pack::{Form, PANEL, Panels, packed_len, panel_width};
 pub(crate) use tile::{Checked, Rows, Tile};
 
 use crate::error::{Result, check, check_len, product};
+use crate::half::{HalfProduct, half_product};
 use crate::isa::{Isa, dispatch};
 use crate::shared::SharedMut;
 
@@ -24,7 +25,7 @@ pub struct Linear<'a> {
     pub rows: usize,
     /// Elements from one row of `x` to the next; at least `in_features`.
     pub x_stride: usize,
-    /// Packed `(out_features, in_features)`.
+    /// Packed `(out_features, in_features)`; the form it is packed in decides the precision of the products.
     pub weight: &'a PackedMatrix,
     /// `(out_features)`, added to every row.
     pub bias: Option<&'a [f32]>,
@@ -80,14 +81,7 @@ pub fn linear(call: &Linear<'_>, out: &mut [f32]) -> Result<()> {
         row_bias: None,
     };
     epilogue.check(OP, n, len)?;
-    let product = Product {
-        rows: call.rows,
-        taps: 1,
-        len: k,
-        weight: call.weight.panels(),
-        epilogue,
-    };
-    product_of_rows(&product, &call, out);
+    product_with(call.weight, (call.rows, 1, k), epilogue, &call, out);
     Ok(())
 }
 
@@ -119,7 +113,7 @@ pub(crate) trait LeftSide<'x>: Sync {
 }
 
 /// What is added to a product's rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Epilogue<'a> {
     /// `(columns)`.
     pub(crate) bias: Option<&'a [f32]>,
@@ -142,7 +136,7 @@ impl Epilogue<'_> {
     }
 
     /// Writes what is added to columns `start..start + out.len()` of `row`; `columns` is the width of the matrix.
-    fn write(&self, row: usize, columns: usize, start: usize, out: &mut [f32]) {
+    pub(crate) fn write(&self, row: usize, columns: usize, start: usize, out: &mut [f32]) {
         let count = out.len();
         match self.residual {
             Some(residual) => out.copy_from_slice(&residual[row * columns + start..][..count]),
@@ -158,7 +152,7 @@ impl Epilogue<'_> {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bias.is_none() && self.residual.is_none() && self.row_bias.is_none()
     }
 }
@@ -172,6 +166,38 @@ pub(crate) struct Product<'a> {
     pub(crate) len: usize,
     pub(crate) weight: Panels<'a>,
     pub(crate) epilogue: Epilogue<'a>,
+}
+
+/// The product of `rows` rows of `taps` runs of `len` values in the precision `weight` is packed for.
+pub(crate) fn product_with<'x>(
+    weight: &PackedMatrix,
+    (rows, taps, len): (usize, usize, usize),
+    epilogue: Epilogue<'_>,
+    left: &impl LeftSide<'x>,
+    out: &mut [f32],
+) {
+    match weight.form() {
+        Form::F32(weight) => {
+            let product = Product {
+                rows,
+                taps,
+                len,
+                weight,
+                epilogue,
+            };
+            product_of_rows(&product, left, out);
+        }
+        Form::Bf16(weight) => {
+            let product = HalfProduct {
+                rows,
+                taps,
+                len,
+                weight,
+                epilogue,
+            };
+            half_product(&product, left, out);
+        }
+    }
 }
 
 /// Rows of a tile: a multiple of every instruction set's micro-kernel rows; 96 x 256 f32 of the left side are 96 KiB and 96 x 320

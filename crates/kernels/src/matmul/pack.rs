@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Result, check_len, product};
+use crate::half::HalfMatrix;
 
 /// Columns of a full panel: two AVX-512 vectors.
 pub(crate) const PANEL: usize = 32;
@@ -39,9 +40,22 @@ pub(crate) struct Panels<'a> {
 /// A weight matrix prepared once, at load.
 #[derive(Clone, Debug)]
 pub struct PackedMatrix {
-    data: Vec<f32>,
+    form: Packed,
     out_features: usize,
     in_features: usize,
+}
+
+/// What a matrix is packed as.
+#[derive(Clone, Debug)]
+enum Packed {
+    F32(Vec<f32>),
+    Bf16(HalfMatrix),
+}
+
+/// The same, borrowed.
+pub(crate) enum Form<'a> {
+    F32(Panels<'a>),
+    Bf16(&'a HalfMatrix),
 }
 
 impl PackedMatrix {
@@ -50,18 +64,47 @@ impl PackedMatrix {
     /// # Errors
     /// The length of `weight` is not `out_features * in_features`.
     pub fn from_out_in(weight: &[f32], out_features: usize, in_features: usize) -> Result<Self> {
-        let len = product("pack_matrix", "weight", &[out_features, in_features])?;
-        check_len("pack_matrix", "weight", weight.len(), len)?;
-        product(
-            "pack_matrix",
-            "weight",
-            &[out_features.saturating_add(PANEL), in_features],
-        )?;
+        check_weight(weight, out_features, in_features)?;
         Ok(Self::from_columns(out_features, in_features, |column| {
             weight[column * in_features..(column + 1) * in_features]
                 .iter()
                 .copied()
         }))
+    }
+
+    /// The same, rounded to bf16: products with it round their left side to bf16 too and sum in f32.
+    ///
+    /// # Errors
+    /// The length of `weight` is not `out_features * in_features`.
+    pub fn bf16_from_out_in(
+        weight: &[f32],
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Self> {
+        check_weight(weight, out_features, in_features)?;
+        Ok(Self::bf16_from_columns(
+            out_features,
+            in_features,
+            |column| {
+                weight[column * in_features..(column + 1) * in_features]
+                    .iter()
+                    .copied()
+            },
+        ))
+    }
+
+    /// As [`PackedMatrix::from_columns`], rounded to bf16.
+    pub(crate) fn bf16_from_columns<I: Iterator<Item = f32>>(
+        out_features: usize,
+        in_features: usize,
+        column_at: impl Fn(usize) -> I + Sync,
+    ) -> Self {
+        let matrix = HalfMatrix::from_columns(out_features, in_features, column_at);
+        Self {
+            form: Packed::Bf16(matrix),
+            out_features,
+            in_features,
+        }
     }
 
     /// Packs the matrix whose output column is given as its `in_features` values in the order of the sum; on all threads.
@@ -87,7 +130,7 @@ impl PackedMatrix {
                 });
         }
         Self {
-            data,
+            form: Packed::F32(data),
             out_features,
             in_features,
         }
@@ -103,11 +146,38 @@ impl PackedMatrix {
         self.in_features
     }
 
-    pub(crate) fn panels(&self) -> Panels<'_> {
-        Panels {
-            data: &self.data,
-            columns: self.out_features,
-            depth: self.in_features,
+    /// Bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.form {
+            Packed::F32(data) => data.len() * size_of::<f32>(),
+            Packed::Bf16(matrix) => matrix.bytes(),
         }
     }
+
+    pub(crate) fn form(&self) -> Form<'_> {
+        match &self.form {
+            Packed::F32(data) => Form::F32(Panels {
+                data,
+                columns: self.out_features,
+                depth: self.in_features,
+            }),
+            Packed::Bf16(matrix) => Form::Bf16(matrix),
+        }
+    }
+}
+
+/// Checks a torch Linear weight, and that its packed form's length fits the address space.
+fn check_weight(weight: &[f32], out_features: usize, in_features: usize) -> Result<()> {
+    const OP: &str = "pack_matrix";
+    let len = product(OP, "weight", &[out_features, in_features])?;
+    check_len(OP, "weight", weight.len(), len)?;
+    product(
+        OP,
+        "weight",
+        &[
+            out_features.saturating_add(PANEL),
+            in_features.saturating_add(PANEL),
+        ],
+    )?;
+    Ok(())
 }

@@ -10,22 +10,22 @@ use std::arch::x86_64::{
 
 use super::Simd;
 
-/// Proof that the CPU has AVX-512 F, VL, DQ and BW, AVX2 and FMA.
+/// Proof that the CPU has AVX-512 F, VL, DQ and BW, AVX2 and FMA, and with `DOT` AVX-512 BF16 and VNNI too.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const DOT: bool>(());
 
-impl Avx512 {
+impl<const DOT: bool> Avx512<DOT> {
     /// Makes the token.
     ///
     /// # Safety
-    /// The CPU has AVX-512 F, VL, DQ and BW, AVX2 and FMA.
+    /// The CPU has AVX-512 F, VL, DQ and BW, AVX2 and FMA, and with `DOT` AVX-512 BF16 and VNNI.
     #[inline(always)]
     pub(crate) unsafe fn assume() -> Self {
         Self(())
     }
 }
 
-impl Simd for Avx512 {
+impl<const DOT: bool> Simd for Avx512<DOT> {
     type V = __m512;
     const LANES: usize = 16;
     const ROWS: usize = 12;

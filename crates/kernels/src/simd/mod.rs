@@ -5,8 +5,15 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod portable;
+mod words;
+#[cfg(target_arch = "x86_64")]
+mod words_avx2;
+#[cfg(target_arch = "x86_64")]
+mod words_avx512;
+mod words_portable;
 
 pub(crate) use portable::Portable;
+pub(crate) use words::{Words, bf16};
 
 /// The widest vector of any instruction set, in f32 lanes; sizes tail buffers.
 pub(crate) const MAX_LANES: usize = 16;

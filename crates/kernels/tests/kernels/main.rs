@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod attention;
+mod fast;
 mod layout;
 mod matmul;
 mod norm;

@@ -1,82 +1,19 @@
-//! Convolution, channels-last, as one matrix product per call.
+//! Convolution, channels-last: one matrix product per call, or Winograd's way for 3x3 windows.
 //!
-//! No im2col buffer: the micro-kernel takes one pointer an output pixel and window place (the "indirect" convolution of
+//! No im2col buffer: the kernels take one pointer an output pixel and window place (the "indirect" convolution of
 //! Dukhan, arXiv:1907.02129), so padding is a pointer to zeros, and stride and nearest upsampling cost nothing.
+
+mod choice;
+mod weight;
+
+pub use choice::{ConvKernel, ConvUse, Precision, WinogradTile};
+use weight::Form;
+pub use weight::{ConvShape, ConvWeight};
 
 use crate::error::{Result, check, check_len, product};
 use crate::layout::nearest;
-use crate::matmul::{Epilogue, LeftSide, PANEL, PackedMatrix, Product, product_of_rows};
-
-/// Sizes of a convolution's weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConvShape {
-    /// Channels of the result.
-    pub out_channels: usize,
-    /// Channels of the input.
-    pub in_channels: usize,
-    /// Rows of the window.
-    pub kernel_h: usize,
-    /// Columns of the window.
-    pub kernel_w: usize,
-}
-
-/// A convolution weight prepared once, at load.
-#[derive(Clone, Debug)]
-pub struct ConvWeight {
-    shape: ConvShape,
-    matrix: PackedMatrix,
-}
-
-impl ConvWeight {
-    /// Packs a torch Conv2d weight: `weight: (O, I, KH, KW)`, contiguous.
-    ///
-    /// # Errors
-    /// The length of `weight` does not fit `shape`, or the window is empty.
-    pub fn from_oihw(weight: &[f32], shape: ConvShape) -> Result<Self> {
-        const OP: &str = "pack_conv";
-        let ConvShape {
-            out_channels,
-            in_channels,
-            kernel_h,
-            kernel_w,
-        } = shape;
-        check(
-            OP,
-            "kernel",
-            kernel_h > 0 && kernel_w > 0,
-            "a window of at least 1x1",
-            kernel_h.min(kernel_w),
-        )?;
-        let len = product(
-            OP,
-            "weight",
-            &[out_channels, in_channels, kernel_h, kernel_w],
-        )?;
-        check_len(OP, "weight", weight.len(), len)?;
-        product(
-            OP,
-            "weight",
-            &[
-                out_channels.saturating_add(PANEL),
-                in_channels,
-                kernel_h,
-                kernel_w,
-            ],
-        )?;
-        let taps = kernel_h * kernel_w;
-        // The sum runs over the window's pixels, then channels, as the pixels lie in a channels-last picture.
-        let matrix = PackedMatrix::from_columns(out_channels, taps * in_channels, |column| {
-            let window = &weight[column * in_channels * taps..][..in_channels * taps];
-            (0..taps).flat_map(move |tap| window[tap..].iter().step_by(taps).copied())
-        });
-        Ok(Self { shape, matrix })
-    }
-
-    /// The sizes it was packed with.
-    pub fn shape(&self) -> ConvShape {
-        self.shape
-    }
-}
+use crate::matmul::{Epilogue, LeftSide, product_with};
+use crate::winograd;
 
 /// Zeros around the input, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,7 +96,7 @@ impl<'a> Conv2d<'a> {
     pub fn out_size(&self) -> Result<(usize, usize)> {
         const OP: &str = "conv2d";
         let (height, width) = self.upsample_to.unwrap_or((self.height, self.width));
-        let shape = self.weight.shape;
+        let shape = self.weight.shape();
         check(OP, "stride", self.stride > 0, "at least 1", self.stride)?;
         let h = height
             .saturating_add(self.padding.top)
@@ -195,7 +132,7 @@ impl<'a> Conv2d<'a> {
 pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
     const OP: &str = "conv2d";
     let (oh, ow) = call.out_size()?;
-    let shape = call.weight.shape;
+    let shape = call.weight.shape();
     let (c, o) = (shape.in_channels, shape.out_channels);
     check_len(
         OP,
@@ -235,14 +172,29 @@ pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
         zeros: &zeros,
     };
     let taps = shape.kernel_h * shape.kernel_w;
-    let product = Product {
-        rows: call.batch * oh * ow,
-        taps,
-        len: c,
-        weight: call.weight.matrix.panels(),
-        epilogue,
-    };
-    product_of_rows(&product, &window, out);
+    match &call.weight.form {
+        Form::Matrix(matrix) => {
+            let sizes = (call.batch * oh * ow, taps, c);
+            product_with(matrix, sizes, epilogue, &window, out);
+        }
+        Form::Winograd(weight) => {
+            check(
+                OP,
+                "stride",
+                call.stride == 1,
+                "1, as Winograd weights need",
+                call.stride,
+            )?;
+            let call = winograd::Call {
+                window: &window,
+                weight,
+                batch: call.batch,
+                size: (oh, ow),
+                epilogue,
+            };
+            winograd::run(&call, out);
+        }
+    }
     Ok(())
 }
 
@@ -271,7 +223,7 @@ impl<'a> LeftSide<'a> for Window<'a> {
     }
 
     fn tap(&self, tap: usize) -> Self::Tap {
-        let kernel_w = self.call.weight.shape.kernel_w;
+        let kernel_w = self.call.weight.shape().kernel_w;
         (tap / kernel_w, tap % kernel_w)
     }
 

@@ -1,0 +1,112 @@
+//! Which kernel computes a convolution: a rule by shape, precision and instruction set, which callers can show.
+
+use std::fmt;
+
+use super::weight::ConvShape;
+use crate::isa::Isa;
+
+/// How products are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 products and sums.
+    #[default]
+    F32,
+    /// 16-bit products, f32 sums.
+    Fast,
+}
+
+/// The outputs a Winograd tile has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WinogradTile {
+    /// F(2x2,3x3): 2.25 times fewer products.
+    F2,
+    /// F(4x4,3x3): 4 times fewer products, larger rounding errors.
+    F4,
+}
+
+impl WinogradTile {
+    /// Inputs of a tile, each way.
+    pub(super) fn side(self) -> usize {
+        match self {
+            Self::F2 => 4,
+            Self::F4 => 6,
+        }
+    }
+}
+
+/// A convolution kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConvKernel {
+    /// One f32 product.
+    DirectF32,
+    /// One bf16 product with f32 sums.
+    DirectBf16,
+    /// f32 Winograd, 3x3 windows of step 1 alone.
+    WinogradF32(WinogradTile),
+    /// Winograd with i16 products and i32 sums, 3x3 windows of step 1 alone.
+    WinogradI16(WinogradTile),
+}
+
+/// What a convolution is used for, as far as the choice of its kernel goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvUse {
+    /// Sizes of the weight.
+    pub shape: ConvShape,
+    /// Step of the window.
+    pub stride: usize,
+    /// Precision asked for.
+    pub precision: Precision,
+    /// Pixels of a typical output picture; 0 when not known.
+    pub pixels: usize,
+}
+
+/// Channels, either way, from which on Winograd's transforms cost less than its products save.
+const WINOGRAD_CHANNELS: usize = 32;
+/// Output pixels under which a transformed weight, 4 times the size, takes longer to read than the products it saves.
+const FEW_PIXELS: usize = 128;
+
+impl ConvKernel {
+    /// The kernel for `use_` on the instruction set kernels called from this thread use.
+    pub fn choose(use_: &ConvUse) -> Self {
+        Self::choose_for(use_, Isa::current())
+    }
+
+    /// The kernel for `use_` on `isa`.
+    pub fn choose_for(use_: &ConvUse, isa: Isa) -> Self {
+        let shape = use_.shape;
+        let fits = shape.kernel_h == 3
+            && shape.kernel_w == 3
+            && use_.stride == 1
+            && shape.in_channels.min(shape.out_channels) >= WINOGRAD_CHANNELS;
+        let few = use_.pixels > 0 && use_.pixels < FEW_PIXELS;
+        match use_.precision {
+            Precision::F32 if fits && !few => Self::WinogradF32(WinogradTile::F4),
+            Precision::F32 => Self::DirectF32,
+            // AMX multiplies bf16 8 times as fast as vectors multiply i16, which is more than the 4 times of Winograd.
+            Precision::Fast if fits && isa != Isa::Amx => Self::WinogradI16(if few {
+                WinogradTile::F2
+            } else {
+                WinogradTile::F4
+            }),
+            Precision::Fast => Self::DirectBf16,
+        }
+    }
+
+    /// Name used by logs and benches.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DirectF32 => "conv-f32-direct",
+            Self::DirectBf16 => "conv-bf16-direct",
+            Self::WinogradF32(WinogradTile::F2) => "conv-f32-winograd2",
+            Self::WinogradF32(WinogradTile::F4) => "conv-f32-winograd4",
+            Self::WinogradI16(WinogradTile::F2) => "conv-i16-winograd2",
+            Self::WinogradI16(WinogradTile::F4) => "conv-i16-winograd4",
+        }
+    }
+}
+
+impl fmt::Display for ConvKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

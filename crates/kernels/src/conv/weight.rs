@@ -1,0 +1,148 @@
+//! A convolution's weight, in the form its kernel reads.
+
+use super::choice::{ConvKernel, WinogradTile};
+use crate::error::{Result, check, check_len, product};
+use crate::matmul::{PANEL, PackedMatrix};
+use crate::winograd::{Values, WinogradWeight};
+
+/// Sizes of a convolution's weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Channels of the result.
+    pub out_channels: usize,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Rows of the window.
+    pub kernel_h: usize,
+    /// Columns of the window.
+    pub kernel_w: usize,
+}
+
+/// A convolution weight prepared once, at load, for one kernel.
+#[derive(Clone, Debug)]
+pub struct ConvWeight {
+    shape: ConvShape,
+    kernel: ConvKernel,
+    pub(super) form: Form,
+}
+
+/// What a weight is packed as.
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    /// One column an output channel; the sum runs over the window's pixels, then channels.
+    Matrix(PackedMatrix),
+    Winograd(WinogradWeight),
+}
+
+impl ConvWeight {
+    /// Packs a torch Conv2d weight for the direct f32 kernel: `weight: (O, I, KH, KW)`, contiguous.
+    ///
+    /// # Errors
+    /// The length of `weight` does not fit `shape`, or the window is empty.
+    pub fn from_oihw(weight: &[f32], shape: ConvShape) -> Result<Self> {
+        Self::pack(weight, shape, ConvKernel::DirectF32)
+    }
+
+    /// Packs a torch Conv2d weight for `kernel`: `weight: (O, I, KH, KW)`, contiguous.
+    ///
+    /// # Errors
+    /// The length of `weight` does not fit `shape`, the window is empty, or `kernel` is a Winograd kernel and the window
+    /// is not 3x3.
+    pub fn pack(weight: &[f32], shape: ConvShape, kernel: ConvKernel) -> Result<Self> {
+        const OP: &str = "pack_conv";
+        let ConvShape {
+            out_channels,
+            in_channels,
+            kernel_h,
+            kernel_w,
+        } = shape;
+        check(
+            OP,
+            "kernel",
+            kernel_h > 0 && kernel_w > 0,
+            "a window of at least 1x1",
+            kernel_h.min(kernel_w),
+        )?;
+        let sizes = [out_channels, in_channels, kernel_h, kernel_w];
+        check_len(OP, "weight", weight.len(), product(OP, "weight", &sizes)?)?;
+        // The largest packed form has 36 words for a window of 9, and columns and channels rounded up.
+        let padded = [
+            out_channels.saturating_add(PANEL),
+            in_channels.saturating_add(PANEL),
+            kernel_h.max(6),
+            kernel_w.max(6),
+        ];
+        product(OP, "weight", &padded)?;
+        let form = match kernel {
+            ConvKernel::DirectF32 => Form::Matrix(PackedMatrix::from_columns(
+                out_channels,
+                in_channels * kernel_h * kernel_w,
+                |column| window_values(weight, shape, column),
+            )),
+            ConvKernel::DirectBf16 => Form::Matrix(PackedMatrix::bf16_from_columns(
+                out_channels,
+                in_channels * kernel_h * kernel_w,
+                |column| window_values(weight, shape, column),
+            )),
+            ConvKernel::WinogradF32(tile) => {
+                Form::Winograd(winograd(weight, shape, tile, Values::F32)?)
+            }
+            ConvKernel::WinogradI16(tile) => {
+                Form::Winograd(winograd(weight, shape, tile, Values::I16)?)
+            }
+        };
+        Ok(Self {
+            shape,
+            kernel,
+            form,
+        })
+    }
+
+    /// The sizes it was packed with.
+    pub fn shape(&self) -> ConvShape {
+        self.shape
+    }
+
+    /// The kernel it is packed for.
+    pub fn kernel(&self) -> ConvKernel {
+        self.kernel
+    }
+
+    /// Bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.form {
+            Form::Matrix(matrix) => matrix.bytes(),
+            Form::Winograd(weight) => weight.bytes(),
+        }
+    }
+}
+
+/// An output channel's weights: the window's pixels, then channels, as the pixels lie in a channels-last picture.
+fn window_values(
+    weight: &[f32],
+    shape: ConvShape,
+    column: usize,
+) -> impl Iterator<Item = f32> + '_ {
+    let taps = shape.kernel_h * shape.kernel_w;
+    let len = shape.in_channels * taps;
+    let window = &weight[column * len..][..len];
+    (0..taps).flat_map(move |tap| window.iter().skip(tap).step_by(taps).copied())
+}
+
+/// Packs for Winograd.
+fn winograd(
+    weight: &[f32],
+    shape: ConvShape,
+    tile: WinogradTile,
+    values: Values,
+) -> Result<WinogradWeight> {
+    check(
+        "pack_conv",
+        "kernel",
+        shape.kernel_h == 3 && shape.kernel_w == 3,
+        "a window of 3x3 for a Winograd kernel",
+        shape.kernel_h.max(shape.kernel_w),
+    )?;
+    let sizes = (shape.out_channels, shape.in_channels);
+    Ok(WinogradWeight::new(weight, sizes, tile.side(), values))
+}

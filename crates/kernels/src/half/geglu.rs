@@ -1,0 +1,164 @@
+//! The gated linear layer of diffusers' transformers in one kernel: `(x . V^T + v) * gelu(x . G^T + g)`.
+//!
+//! Values and gates of a tile lie in work memory, so the twice as wide product is never written out.
+
+use rayon::prelude::*;
+
+use super::pack::HalfMatrix;
+use super::product::{HalfProduct, Place, ROWS, multiply};
+use crate::elementwise::Geglu;
+use crate::error::{Result, check, check_len, product};
+use crate::isa::{Isa, dispatch};
+use crate::lanes::Zip;
+use crate::matmul::{Epilogue, Linear, PANEL, PackedMatrix, Store};
+use crate::scratch;
+use crate::shared::SharedMut;
+
+/// Columns of a task: values and gates of 96 rows are 192 KiB.
+const COLUMNS: usize = 8 * PANEL;
+
+/// The weight of a gated layer as bf16, prepared once, at load.
+#[derive(Clone, Debug)]
+pub struct PackedGeglu {
+    value: HalfMatrix,
+    gate: HalfMatrix,
+}
+
+impl PackedGeglu {
+    /// Packs diffusers' `proj.weight`: `weight: (2 * inner, in_features)`, values first, then gates.
+    ///
+    /// # Errors
+    /// The length of `weight` is not `2 * inner * in_features`.
+    pub fn from_out_in(weight: &[f32], inner: usize, in_features: usize) -> Result<Self> {
+        let half = product("pack_geglu", "weight", &[inner, in_features])?;
+        check_len("pack_geglu", "weight", weight.len(), half.saturating_mul(2))?;
+        let pack = |weight: &[f32]| {
+            HalfMatrix::from_columns(inner, in_features, |column| {
+                weight[column * in_features..(column + 1) * in_features]
+                    .iter()
+                    .copied()
+            })
+        };
+        let (value, gate) = weight.split_at(half);
+        Ok(Self {
+            value: pack(value),
+            gate: pack(gate),
+        })
+    }
+
+    /// Columns of the result.
+    pub fn inner(&self) -> usize {
+        self.value.columns
+    }
+
+    /// Length of each sum.
+    pub fn in_features(&self) -> usize {
+        self.value.len
+    }
+
+    /// Bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.value.bytes() + self.gate.bytes()
+    }
+}
+
+/// One call of [`linear_geglu`].
+#[derive(Clone, Copy, Debug)]
+pub struct LinearGeglu<'a> {
+    /// `(rows, in_features)`, contiguous.
+    pub x: &'a [f32],
+    /// Number of rows.
+    pub rows: usize,
+    /// Packed weight.
+    pub weight: &'a PackedGeglu,
+    /// `(2 * inner)`, the values' first.
+    pub bias: Option<&'a [f32]>,
+}
+
+/// Computes `out = value * gelu(gate)` of the two products; `out: (rows, inner)`, contiguous.
+///
+/// # Errors
+/// A length does not fit the sizes.
+pub fn linear_geglu(call: &LinearGeglu<'_>, out: &mut [f32]) -> Result<()> {
+    const OP: &str = "linear_geglu";
+    let (inner, k) = (call.weight.inner(), call.weight.in_features());
+    check_len(OP, "x", call.x.len(), product(OP, "x", &[call.rows, k])?)?;
+    check_len(
+        OP,
+        "out",
+        out.len(),
+        product(OP, "out", &[call.rows, inner])?,
+    )?;
+    if let Some(bias) = call.bias {
+        check(
+            OP,
+            "bias",
+            bias.len() == 2 * inner,
+            "2 * inner elements",
+            bias.len(),
+        )?;
+    }
+    if out.is_empty() {
+        return Ok(());
+    }
+    let isa = Isa::current();
+    // Only the rows' places are read from it, never the weight.
+    let none = PackedMatrix::from_out_in(&[], 0, k)?;
+    let left = Linear::new(call.x, call.rows, &none);
+    let across = inner.div_ceil(COLUMNS);
+    let shared = SharedMut::new(out);
+    let tasks = call.rows.div_ceil(ROWS) * across;
+    (0..tasks).into_par_iter().for_each(|task| {
+        let (first, start) = (task / across * ROWS, task % across * COLUMNS);
+        let rows = first..call.rows.min(first + ROWS);
+        let columns = start..inner.min(start + COLUMNS);
+        let (count, width) = (rows.len(), columns.len());
+        scratch::with(2 * count * width, |sums| {
+            let (values, gates) = sums.split_at_mut(count * width);
+            for (weight, sums, offset) in [
+                (&call.weight.value, &mut *values, 0),
+                (&call.weight.gate, &mut *gates, inner),
+            ] {
+                match call.bias {
+                    Some(bias) => sums.chunks_exact_mut(width).for_each(|row| {
+                        row.copy_from_slice(&bias[offset + start..][..width]);
+                    }),
+                    None => sums.fill(0.0),
+                }
+                let product = HalfProduct {
+                    rows: call.rows,
+                    taps: 1,
+                    len: k,
+                    weight,
+                    epilogue: Epilogue::default(),
+                };
+                let place = Place {
+                    isa,
+                    rows: rows.clone(),
+                    columns: columns.clone(),
+                    c: sums.as_mut_ptr(),
+                    c_step: width,
+                    store: Store::Add,
+                };
+                // SAFETY: the sums have these rows and columns and are this task's own.
+                unsafe { multiply(&product, &&left, &place) };
+            }
+            for (i, (value, gate)) in values
+                .chunks_exact(width)
+                .zip(gates.chunks_exact(width))
+                .enumerate()
+            {
+                // SAFETY: tasks cover disjoint rows and columns.
+                let out = unsafe { shared.part((first + i) * inner + start, width) };
+                let zip = Zip {
+                    f: Geglu,
+                    a: Some(value),
+                    b: Some(gate),
+                    out,
+                };
+                dispatch(isa, zip);
+            }
+        });
+    });
+    Ok(())
+}

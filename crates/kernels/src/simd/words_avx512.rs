@@ -1,0 +1,135 @@
+//! Word operations with AVX-512: one instruction a dot product with BF16 and VNNI, AVX2's way without.
+
+use std::arch::x86_64::{
+    __m512, __m512bh, __m512i, _CMP_UNORD_Q, _mm256_storeu_si256, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_cvtps_epi32,
+    _mm512_dpbf16_ps, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_madd_epi16,
+    _mm512_mask_blend_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_si512,
+    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512,
+};
+use std::mem::transmute;
+
+use super::avx512::Avx512;
+use super::words::Words;
+
+/// The bits of the nearest bf16 in the low half of each word.
+#[inline(always)]
+fn round(v: __m512) -> __m512i {
+    // SAFETY: only reached through a token of AVX-512.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let high = _mm512_srli_epi32::<16>(bits);
+        let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+        let bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+        let near = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, bias));
+        let nan = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+        _mm512_mask_blend_epi32(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v), near, nan)
+    }
+}
+
+/// Writes the low halves of two vectors' words, in order.
+///
+/// # Safety
+/// `to` is valid for writes of 32 u16.
+#[inline(always)]
+unsafe fn store_low_halves(to: *mut u16, first: __m512i, second: __m512i) {
+    // SAFETY: only reached through a token of AVX-512; the caller vouches for the places.
+    unsafe {
+        _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(first));
+        _mm256_storeu_si256(to.add(16).cast(), _mm512_cvtepi32_epi16(second));
+    }
+}
+
+impl<const DOT: bool> Words for Avx512<DOT> {
+    type I = __m512i;
+
+    #[inline(always)]
+    fn zero_words(self) -> Self::I {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> Self::I {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_set1_epi32(word.cast_signed()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_words(self, from: *const u32) -> Self::I {
+        // SAFETY: the caller vouches for the pointer, the token for the features.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    fn as_float(self, words: Self::I) -> Self::V {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_castsi512_ps(words) }
+    }
+
+    #[inline(always)]
+    fn to_float(self, words: Self::I) -> Self::V {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_cvtepi32_ps(words) }
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, sum: Self::V, a: Self::I, b: Self::I) -> Self::V {
+        if DOT {
+            // SAFETY: the token proves the features; both types are 512 plain bits.
+            return unsafe {
+                _mm512_dpbf16_ps(
+                    sum,
+                    transmute::<__m512i, __m512bh>(a),
+                    transmute::<__m512i, __m512bh>(b),
+                )
+            };
+        }
+        // SAFETY: the token proves the features.
+        unsafe {
+            let mask = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+            let sum = _mm512_fmadd_ps(
+                _mm512_castsi512_ps(_mm512_and_si512(a, mask)),
+                _mm512_castsi512_ps(_mm512_and_si512(b, mask)),
+                sum,
+            );
+            _mm512_fmadd_ps(
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(a)),
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b)),
+                sum,
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn dot_i16(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        // SAFETY: the token proves the features.
+        unsafe {
+            if DOT {
+                _mm512_dpwssd_epi32(sum, a, b)
+            } else {
+                _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, first: Self::V, second: Self::V) {
+        // SAFETY: the token proves the features; the caller vouches for the places; both types are 512 plain bits.
+        unsafe {
+            if DOT {
+                let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                _mm512_storeu_si512(to.cast(), both);
+            } else {
+                store_low_halves(to, round(first), round(second));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut u16, first: Self::V, second: Self::V) {
+        // SAFETY: the token proves the features; the caller vouches for the places.
+        unsafe { store_low_halves(to, _mm512_cvtps_epi32(first), _mm512_cvtps_epi32(second)) }
+    }
+}
