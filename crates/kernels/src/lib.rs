@@ -32,7 +32,7 @@ mod shared;
 mod simd;
 mod winograd;
 
-pub use attention::{Attention, Causality, attention};
+pub use attention::{Attention, Causality, attention, attention_bf16};
 pub use conv::{
     Conv2d, ConvKernel, ConvShape, ConvUse, ConvWeight, Padding, Precision, WinogradTile, conv2d,
 };

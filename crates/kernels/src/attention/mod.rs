@@ -3,7 +3,9 @@
 //! Blocked with a running softmax (Rabe and Staats, arXiv:2112.05682; Dao et al., arXiv:2205.14135): for each block of
 //! queries the keys pass by in blocks, so no (queries, keys) matrix ever exists. Keys and values are packed once a call.
 
+mod bf16;
 mod block;
+mod fold;
 mod pack;
 mod softmax;
 
@@ -55,12 +57,31 @@ pub struct Attention<'a> {
 /// # Errors
 /// A length or stride does not fit the sizes, or there are queries but no keys.
 pub fn attention(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
+    if check_sizes(call, out)? {
+        block::run(call, out);
+    }
+    Ok(())
+}
+
+/// Computes attention with queries, keys, values and weights rounded to bf16; sums and the softmax are f32.
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_bf16(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
+    if check_sizes(call, out)? {
+        bf16::run(call, out);
+    }
+    Ok(())
+}
+
+/// Checks a call; whether there is anything to compute.
+fn check_sizes(call: &Attention<'_>, out: &[f32]) -> Result<bool> {
     const OP: &str = "attention";
     let dim = product(OP, "heads", &[call.heads, call.head_dim])?;
     let len = product(OP, "out", &[call.batch, call.queries, dim])?;
     check_len(OP, "out", out.len(), len)?;
     if len == 0 {
-        return Ok(());
+        return Ok(false);
     }
     check(OP, "keys", call.keys > 0, "at least one key", call.keys)?;
     for (name, data, stride, rows) in [
@@ -85,6 +106,5 @@ pub fn attention(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
             data.len(),
         )?;
     }
-    block::run(call, out);
-    Ok(())
+    Ok(true)
 }

@@ -16,7 +16,7 @@ mod tile;
 
 pub(crate) use convert::Convert;
 pub use geglu::{LinearGeglu, PackedGeglu, linear_geglu};
-pub(crate) use kind::{Bf16, F32, I16, Kind};
+pub(crate) use kind::{F32, I16, Kind};
 pub(crate) use micro::{Finish, Piece, strip_rows};
 pub(crate) use pack::{BLOCK, HalfMatrix, HalfPanels, half_len, padded_words};
 pub(crate) use product::{HalfProduct, half_product};

@@ -7,8 +7,9 @@ use super::{NORM_LIMIT, SMALLEST_FACTOR, VALUE_LIMIT};
 use crate::half::BLOCK;
 use crate::matmul::{PANEL, packed_len, panel_width};
 
-/// Longest run of channels with one factor: shorter runs lose less to their largest value; 320 cost no time to speak of.
-const FACTOR_RUN: usize = 320;
+/// Longest run of channels summed at once, and with one factor. Shorter runs lose less to their largest value (i16) and to the
+/// rounding of long sums (f32); 320 cost no time to speak of.
+const RUN: usize = 320;
 
 /// What the products are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,7 @@ impl Runs {
             Values::F32 => 1,
             Values::I16 => 2,
         };
-        let count = match values {
-            Values::F32 => 1,
-            Values::I16 => channels.div_ceil(FACTOR_RUN).max(1),
-        };
+        let count = channels.div_ceil(RUN).max(1);
         Self {
             channels,
             len: channels.div_ceil(count).next_multiple_of(BLOCK * per_word),

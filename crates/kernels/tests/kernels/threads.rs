@@ -1,9 +1,9 @@
 //! The number of threads changes no bit.
 
 use tintype_kernels::{
-    Activation, Attention, Causality, Conv2d, ConvShape, ConvWeight, GroupNorm, LayerNorm, Linear,
-    PackedMatrix, Padding, attention, conv2d, gelu_erf, group_norm, layer_norm, linear,
-    softmax_rows,
+    Activation, Attention, Causality, Conv2d, ConvKernel, ConvShape, ConvWeight, GroupNorm,
+    LayerNorm, Linear, LinearGeglu, PackedGeglu, PackedMatrix, Padding, WinogradTile, attention,
+    attention_bf16, conv2d, gelu_erf, group_norm, layer_norm, linear, linear_geglu, softmax_rows,
 };
 
 use crate::{on_each_isa, values};
@@ -42,6 +42,20 @@ fn matrix_products_do_not_depend_on_threads() {
     check("linear", rows * n, |out| {
         linear(&Linear::new(&x, rows, &weight), out).unwrap();
     });
+    let weight = PackedMatrix::bf16_from_out_in(&raw, n, k).unwrap();
+    check("bf16 linear", rows * n, |out| {
+        linear(&Linear::new(&x, rows, &weight), out).unwrap();
+    });
+    let gated = PackedGeglu::from_out_in(&raw[..2 * 100 * k], 100, k).unwrap();
+    check("linear_geglu", rows * 100, |out| {
+        let call = LinearGeglu {
+            x: &x,
+            rows,
+            weight: &gated,
+            bias: None,
+        };
+        linear_geglu(&call, out).unwrap();
+    });
     let shape = ConvShape {
         out_channels: 33,
         in_channels: 29,
@@ -49,13 +63,21 @@ fn matrix_products_do_not_depend_on_threads() {
         kernel_w: 3,
     };
     let raw = values(33 * 29 * 9, 3);
-    let weight = ConvWeight::from_oihw(&raw, shape).unwrap();
     let x = values(2 * 17 * 13 * 29, 4);
-    check("conv2d", 2 * 17 * 13 * 33, |out| {
-        let mut call = Conv2d::new(&x, (2, 17, 13), &weight);
-        call.padding = Padding::symmetric(1);
-        conv2d(&call, out).unwrap();
-    });
+    for kernel in [
+        ConvKernel::DirectF32,
+        ConvKernel::DirectBf16,
+        ConvKernel::WinogradF32(WinogradTile::F4),
+        ConvKernel::WinogradI16(WinogradTile::F4),
+        ConvKernel::WinogradI16(WinogradTile::F2),
+    ] {
+        let weight = ConvWeight::pack(&raw, shape, kernel).unwrap();
+        check(kernel.name(), 2 * 17 * 13 * 33, |out| {
+            let mut call = Conv2d::new(&x, (2, 17, 13), &weight);
+            call.padding = Padding::symmetric(1);
+            conv2d(&call, out).unwrap();
+        });
+    }
 }
 
 #[test]
@@ -104,6 +126,24 @@ fn attention_does_not_depend_on_threads() {
             causality: Causality::Full,
         };
         attention(&call, out).unwrap();
+    });
+    check("attention_bf16", 2 * 200 * 60, |out| {
+        let call = Attention {
+            q: &q,
+            k: &k,
+            v: &v,
+            q_stride: 60,
+            k_stride: 60,
+            v_stride: 60,
+            batch: 2,
+            queries: 200,
+            keys: 300,
+            heads: 3,
+            head_dim: 20,
+            scale: 0.2,
+            causality: Causality::Full,
+        };
+        attention_bf16(&call, out).unwrap();
     });
 }
 
