@@ -1,5 +1,7 @@
 //! Attention with bf16 products, blocked as the f32 one; the weighted values stay in work memory until the end.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::fold::Fold;
@@ -15,9 +17,10 @@ use crate::simd::bf16;
 
 /// Queries of a task: a multiple of 12 and of 32.
 const QUERIES: usize = 96;
-/// Keys of a block: 96 x 256 scores are 96 KiB, their weights 48 KiB; with keys and values of 160 channels (160 KiB) they
-/// stay in L2.
+/// Keys of a block: their weights are 48 KiB for 96 queries; with keys and values of 160 channels (160 KiB) they stay in L2.
 pub(super) const KEYS: usize = 256;
+/// Queries whose scores are computed at once: 32 x 256 scores are 32 KiB and stay in L1 until they are weights.
+const GROUP: usize = 32;
 
 /// Rounds and packs keys and values of every head, then computes blocks of queries. Sizes are checked and not 0.
 pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
@@ -31,7 +34,7 @@ pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
             .enumerate()
             .for_each(|(head, packed)| {
                 let (keys, values) = packed.split_at_mut(key_len);
-                pack_keys(call, head, keys);
+                pack_keys(call, isa, head, keys);
                 pack_values(call, head, values);
             });
         let packed = &*packed;
@@ -63,20 +66,32 @@ pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
 }
 
 /// Keys as the right-hand side of q . k^T: one column a key.
-fn pack_keys(call: &Attention<'_>, head: usize, packed: &mut [u32]) {
+fn pack_keys(call: &Attention<'_>, isa: Isa, head: usize, packed: &mut [u32]) {
     let depth = padded_words(call.head_dim);
-    packed.fill(0);
-    for start in (0..call.keys).step_by(PANEL) {
-        let width = panel_width(call.keys, start);
-        let panel = &mut packed[start * depth..][..width * depth];
-        for column in 0..width.min(call.keys - start) {
-            let key = head_row(call, call.k, call.k_stride, call.keys, head, start + column);
-            for (pair, word) in key.chunks(2).zip(panel[column..].iter_mut().step_by(width)) {
-                let odd = pair.get(1).map_or(0, |&odd| bf16(odd));
-                *word = u32::from(bf16(pair[0])) | u32::from(odd) << 16;
+    packed[packed_len(call.keys, depth)..].fill(0);
+    scratch::with_words(PANEL * depth, |rounded| {
+        for start in (0..call.keys).step_by(PANEL) {
+            let width = panel_width(call.keys, start);
+            let count = width.min(call.keys - start);
+            for (i, line) in rounded.chunks_exact_mut(depth).take(count).enumerate() {
+                let convert = Convert {
+                    from: head_row(call, call.k, call.k_stride, call.keys, head, start + i),
+                    factor: 1.0,
+                    to: line,
+                    step: BLOCK,
+                };
+                dispatch_words(isa, convert);
+            }
+            let panel = &mut packed[start * depth..][..width * depth];
+            for (word, row) in panel.chunks_exact_mut(width).enumerate() {
+                let (keys, none) = row.split_at_mut(count);
+                for (i, to) in keys.iter_mut().enumerate() {
+                    *to = rounded[i * depth + word];
+                }
+                none.fill(0);
             }
         }
-    }
+    });
 }
 
 /// Values as the right-hand side of p . v: one column a channel.
@@ -135,11 +150,11 @@ impl Block<'_> {
         let (call, rows, dim) = (self.call, self.rows, self.call.head_dim);
         let q_len = padded_words(dim) * QUERIES;
         let weights_len = KEYS / 2 * QUERIES;
-        let len = q_len + weights_len + rows * (KEYS + dim + 2);
+        let len = q_len + weights_len + GROUP * KEYS + rows * (dim + 2);
         scratch::with(len, |buffer| {
             let (words, rest) = buffer.split_at_mut(q_len + weights_len);
             let (q, weights) = scratch::as_words(words).split_at_mut(q_len);
-            let (scores, rest) = rest.split_at_mut(rows * KEYS);
+            let (scores, rest) = rest.split_at_mut(GROUP * KEYS);
             let (sums, rest) = rest.split_at_mut(rows * dim);
             let (max, sum) = rest.split_at_mut(rows);
             self.round_queries(q);
@@ -151,19 +166,22 @@ impl Block<'_> {
             };
             for start in (0..visible).step_by(KEYS) {
                 let count = KEYS.min(call.keys - start);
-                self.scores(q, start..start + count, scores);
-                self.mask(start, count, scores);
-                let fold = Fold {
-                    scores,
-                    count,
-                    max,
-                    sum,
-                    weights,
-                    rows_padded: QUERIES,
-                    out: sums,
-                    out_step: dim,
-                };
-                dispatch_words(self.isa, fold);
+                for first in (0..rows).step_by(GROUP) {
+                    let group = first..rows.min(first + GROUP);
+                    self.scores(q, &group, start..start + count, scores);
+                    self.mask(&group, start, count, scores);
+                    let fold = Fold {
+                        scores,
+                        count,
+                        max: &mut max[group.clone()],
+                        sum: &mut sum[group],
+                        weights: &mut weights[first * BLOCK..],
+                        rows_padded: QUERIES,
+                        out: &mut sums[first * dim..],
+                        out_step: dim,
+                    };
+                    dispatch_words(self.isa, fold);
+                }
                 self.add_values(start, count, weights, sums);
             }
             let (picture, head) = (self.head / call.heads, self.head % call.heads);
@@ -199,11 +217,11 @@ impl Block<'_> {
         }
     }
 
-    /// `scores[rows][KEYS] = q . k^T` for some keys.
-    fn scores(&self, q: &[u32], keys: std::ops::Range<usize>, scores: &mut [f32]) {
+    /// `scores[rows][KEYS] = q . k^T` for some rows and keys.
+    fn scores(&self, q: &[u32], rows: &Range<usize>, keys: Range<usize>, scores: &mut [f32]) {
         let tile = HalfTile {
-            a: q,
-            rows: self.rows,
+            a: &q[rows.start * BLOCK..],
+            rows: rows.len(),
             rows_padded: QUERIES,
             words: self.call.head_dim.div_ceil(2),
             b: self.keys,
@@ -214,16 +232,20 @@ impl Block<'_> {
             c_step: KEYS,
             store: Store::Set,
         };
-        // SAFETY: scores has `rows` rows of KEYS values.
+        assert!(
+            scores.len() >= rows.len() * KEYS,
+            "no room for scores, this is a bug"
+        );
+        // SAFETY: scores has as many rows of KEYS values.
         unsafe { run_tile(self.isa, tile) };
     }
 
     /// Hides keys after the query.
-    fn mask(&self, start: usize, count: usize, scores: &mut [f32]) {
+    fn mask(&self, rows: &Range<usize>, start: usize, count: usize, scores: &mut [f32]) {
         if self.call.causality == Causality::Full {
             return;
         }
-        for (row, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
+        for (row, scores) in rows.clone().zip(scores.chunks_exact_mut(KEYS)) {
             let visible = (self.first + row + 1).saturating_sub(start);
             if visible < count {
                 scores[visible..count].fill(f32::NEG_INFINITY);

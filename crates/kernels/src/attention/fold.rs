@@ -5,7 +5,6 @@ use crate::half::BLOCK;
 use crate::isa::Op;
 use crate::isa::WordOp;
 use crate::lanes::{Largest, Scale, Zip};
-use crate::math::exp2_coarse;
 use crate::simd::Words;
 
 /// State of the running softmax; scores are logarithms to base 2.
@@ -43,7 +42,8 @@ impl WordOp for Fold<'_> {
         assert!(
             max.len() <= rows_padded
                 && blocks * 2 * BLOCK <= KEYS
-                && weights.len() >= blocks * rows_padded * BLOCK,
+                && scores.len() >= max.len() * KEYS
+                && sum.len() == max.len(),
             "sizes of a softmax disagree, this is a bug"
         );
         let mut row = 0;
@@ -65,8 +65,8 @@ impl WordOp for Fold<'_> {
                 while i < 2 * BLOCK {
                     // SAFETY: two vectors of the block's 32 scores, and as many halves of its 16 words.
                     unsafe {
-                        let first = exp2_coarse(s, s.sub(s.load(from.add(i)), shift));
-                        let second = exp2_coarse(s, s.sub(s.load(from.add(i + S::LANES)), shift));
+                        let first = s.exp2(s.sub(s.load(from.add(i)), shift));
+                        let second = s.exp2(s.sub(s.load(from.add(i + S::LANES)), shift));
                         sums = [s.add(sums[0], first), s.add(sums[1], second)];
                         s.store_bf16(to.add(i), first, second);
                     }

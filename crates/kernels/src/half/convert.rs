@@ -33,19 +33,20 @@ impl WordOp for Convert<'_> {
             "blocks leave the buffer, this is a bug"
         );
         let mut block = 0;
-        while block < blocks {
-            let rest = &from[block * ELEMENTS..];
+        while (block + 1) * ELEMENTS <= from.len() {
+            let source = from[block * ELEMENTS..][..ELEMENTS].as_ptr();
             let place = to[block * step..][..BLOCK].as_mut_ptr();
-            let mut copy = [0.0; ELEMENTS];
-            let source = if rest.len() >= ELEMENTS {
-                rest.as_ptr()
-            } else {
-                copy[..rest.len()].copy_from_slice(rest);
-                copy.as_ptr()
-            };
             // SAFETY: `source` has a block of values, `place` a block of words.
             unsafe { convert_block(s, source, factor, place) };
             block += 1;
+        }
+        if block < blocks {
+            let rest = &from[block * ELEMENTS..];
+            let mut copy = [0.0; ELEMENTS];
+            copy[..rest.len()].copy_from_slice(rest);
+            let place = to[block * step..][..BLOCK].as_mut_ptr();
+            // SAFETY: as above.
+            unsafe { convert_block(s, copy.as_ptr(), factor, place) };
         }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) const ROW_PAD: usize = 32;
 /// Multiplies one tile: `c[rows][columns] (+)= a . b`.
 #[derive(Clone, Copy)]
 pub(crate) struct HalfTile<'a> {
-    /// `[blocks][rows_padded][BLOCK]`; what lies in the padding does not matter.
+    /// `[blocks][rows_padded][BLOCK]`, or from one of its rows on; what lies in the padding does not matter.
     pub(crate) a: &'a [u32],
     /// Rows that count.
     pub(crate) rows: usize,
@@ -45,7 +45,11 @@ impl HalfTile<'_> {
     fn is_consistent(&self) -> bool {
         self.rows <= self.rows_padded
             && self.rows_padded.is_multiple_of(ROW_PAD)
-            && self.a.len() >= self.blocks() * self.rows_padded * BLOCK
+            && (self.words == 0
+                || self.a.len()
+                    >= ((self.blocks() - 1) * self.rows_padded
+                        + self.rows.next_multiple_of(ROW_PAD))
+                        * BLOCK)
             && self.first + self.blocks() * BLOCK <= self.b.depth
             && self.b.data.len() >= packed_len(self.b.columns, self.b.depth) + BLOCK
             && self.start.is_multiple_of(PANEL)

@@ -1,6 +1,7 @@
 //! Operations on vectors of 32-bit words, each a pair of 16-bit values or one f32.
 
 use super::Simd;
+use crate::math::exp2_coarse;
 
 /// What the 16-bit kernels need of an instruction set beside its f32 operations.
 ///
@@ -18,6 +19,11 @@ pub(crate) trait Words: Simd {
     /// # Safety
     /// `from` is valid for reads of `LANES` words.
     unsafe fn load_words(self, from: *const u32) -> Self::I;
+    /// 2^x to 1e-4 of itself, or better, for -126 <= x <= 0; at most 2^-126 below, NaN for NaN.
+    #[inline(always)]
+    fn exp2(self, x: Self::V) -> Self::V {
+        exp2_coarse(self, x)
+    }
     /// The words as the f32 they hold.
     fn as_float(self, words: Self::I) -> Self::V;
     /// The words, as signed integers, converted to f32.

@@ -5,13 +5,17 @@ use std::arch::x86_64::{
     _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
     _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_cvtps_epi32,
     _mm512_dpbf16_ps, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_madd_epi16,
-    _mm512_mask_blend_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512,
+    _mm512_mask_blend_epi32, _mm512_max_ps, _mm512_or_si512, _mm512_reduce_ps, _mm512_scalef_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32,
+    _mm512_storeu_si512,
 };
 use std::mem::transmute;
 
 use super::avx512::Avx512;
 use super::words::Words;
+
+/// 2^f on 0 <= f < 1, relative error 7.5e-5: our own weighted least-squares minimax fit.
+const EXP2: [f32; 4] = [0.999_925_2, 0.695_833_5, 0.226_067_2, 0.078_024_52];
 
 /// The bits of the nearest bf16 in the low half of each word.
 #[inline(always)]
@@ -60,6 +64,21 @@ impl<const DOT: bool> Words for Avx512<DOT> {
     unsafe fn load_words(self, from: *const u32) -> Self::I {
         // SAFETY: the caller vouches for the pointer, the token for the features.
         unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    fn exp2(self, x: Self::V) -> Self::V {
+        // SAFETY: the token proves the features.
+        unsafe {
+            // x - floor(x), and the power of it times 2^floor(x); what would be subnormal, which is slow, is kept at 2^-126.
+            let x = _mm512_max_ps(_mm512_set1_ps(-126.0), x);
+            let f = _mm512_reduce_ps::<0x01>(x);
+            let mut p = _mm512_set1_ps(EXP2[3]);
+            p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(EXP2[2]));
+            p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(EXP2[1]));
+            p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(EXP2[0]));
+            _mm512_scalef_ps(p, x)
+        }
     }
 
     #[inline(always)]

@@ -159,7 +159,7 @@ fn pack_panel(
                 let part = run * runs.len..channels.min((run + 1) * runs.len);
                 if values == Values::F32 {
                     part.for_each(|channel| {
-                        write(position, channel, (at(channel) as f32).to_bits())
+                        write(position, channel, (at(channel) as f32).to_bits());
                     });
                     continue;
                 }

@@ -4,6 +4,8 @@
 
 mod attention;
 mod fast;
+mod fast_attention;
+mod fast_conv;
 mod layout;
 mod matmul;
 mod norm;

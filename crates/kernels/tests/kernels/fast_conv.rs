@@ -1,0 +1,389 @@
+//! Every convolution kernel, by signal-to-noise ratio against f64 loops.
+
+use tintype_kernels::{
+    Conv2d, ConvKernel, ConvShape, ConvUse, ConvWeight, Isa, Padding, Precision, WinogradTile,
+    conv2d, reference,
+};
+
+use crate::fast::{assert_snr, heavy};
+use crate::{on_each_isa, values};
+
+const F2: WinogradTile = WinogradTile::F2;
+const F4: WinogradTile = WinogradTile::F4;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    kernel: ConvKernel,
+    bar: f64,
+    batch: usize,
+    size: (usize, usize),
+    channels: (usize, usize),
+    window: (usize, usize),
+    stride: usize,
+    padding: Padding,
+    upsample_to: Option<(usize, usize)>,
+    extras: bool,
+}
+
+fn case(kernel: ConvKernel, size: (usize, usize), channels: (usize, usize)) -> Case {
+    Case {
+        kernel,
+        bar: match kernel {
+            ConvKernel::DirectF32 => 120.0,
+            ConvKernel::WinogradF32(_) => 100.0,
+            ConvKernel::DirectBf16 => 47.0,
+            ConvKernel::WinogradI16(_) => 50.0,
+        },
+        batch: 1,
+        size,
+        channels,
+        window: (3, 3),
+        stride: 1,
+        padding: Padding::symmetric(1),
+        upsample_to: None,
+        extras: true,
+    }
+}
+
+fn check_conv(isa: Isa, case: Case) {
+    let ((h, w), (ci, co)) = (case.size, case.channels);
+    let shape = ConvShape {
+        out_channels: co,
+        in_channels: ci,
+        kernel_h: case.window.0,
+        kernel_w: case.window.1,
+    };
+    let x = heavy(case.batch * h * w * ci, ci.max(1), 1);
+    let raw = heavy(co * ci * case.window.0 * case.window.1, 1, 2);
+    let weight = ConvWeight::pack(&raw, shape, case.kernel).unwrap();
+    assert_eq!(weight.kernel(), case.kernel);
+    let mut call = Conv2d::new(&x, (case.batch, h, w), &weight);
+    call.stride = case.stride;
+    call.padding = case.padding;
+    call.upsample_to = case.upsample_to;
+    let (oh, ow) = call.out_size().unwrap();
+    let len = case.batch * oh * ow * co;
+    let (bias, channel, residual) = (values(co, 3), values(case.batch * co, 4), values(len, 5));
+    if case.extras {
+        call.bias = Some(&bias);
+        call.channel_bias = Some(&channel);
+        call.residual = Some(&residual);
+    }
+    let mut out = vec![f32::NAN; len];
+    conv2d(&call, &mut out).unwrap();
+    let want = reference::conv2d(&call, &raw);
+    assert_snr(&format!("{isa:?} {case:?}"), &out, &want, case.bar);
+}
+
+const ALL: [ConvKernel; 6] = [
+    ConvKernel::DirectF32,
+    ConvKernel::DirectBf16,
+    ConvKernel::WinogradF32(F2),
+    ConvKernel::WinogradF32(F4),
+    ConvKernel::WinogradI16(F2),
+    ConvKernel::WinogradI16(F4),
+];
+
+#[test]
+fn convolutions_reach_their_ratio_at_edge_sizes() {
+    on_each_isa(|isa| {
+        for kernel in ALL {
+            for size in [
+                (2, 1),
+                (1, 1),
+                (3, 4),
+                (4, 4),
+                (5, 3),
+                (8, 8),
+                (13, 7),
+                (17, 12),
+            ] {
+                check_conv(isa, case(kernel, size, (32, 32)));
+            }
+            for channels in [
+                (1, 1),
+                (3, 5),
+                (4, 33),
+                (15, 16),
+                (17, 31),
+                (31, 48),
+                (33, 65),
+                (64, 20),
+            ] {
+                check_conv(isa, case(kernel, (6, 9), channels));
+            }
+        }
+    });
+}
+
+#[test]
+fn convolutions_reach_their_ratio_with_batches_paddings_and_upsampling() {
+    let base = |kernel| case(kernel, (7, 9), (40, 36));
+    on_each_isa(|isa| {
+        for kernel in ALL {
+            let base = base(kernel);
+            check_conv(isa, Case { batch: 3, ..base });
+            check_conv(
+                isa,
+                Case {
+                    batch: 2,
+                    extras: false,
+                    ..base
+                },
+            );
+            check_conv(
+                isa,
+                Case {
+                    padding: Padding::default(),
+                    ..base
+                },
+            );
+            let padding = Padding {
+                top: 0,
+                left: 3,
+                bottom: 2,
+                right: 1,
+            };
+            check_conv(isa, Case { padding, ..base });
+            check_conv(
+                isa,
+                Case {
+                    upsample_to: Some((14, 18)),
+                    batch: 2,
+                    ..base
+                },
+            );
+            check_conv(
+                isa,
+                Case {
+                    upsample_to: Some((13, 19)),
+                    ..base
+                },
+            );
+        }
+        for kernel in [ConvKernel::DirectF32, ConvKernel::DirectBf16] {
+            let base = base(kernel);
+            check_conv(isa, Case { stride: 2, ..base });
+            let bottom_right = Padding {
+                bottom: 1,
+                right: 1,
+                ..Padding::default()
+            };
+            check_conv(
+                isa,
+                Case {
+                    stride: 2,
+                    size: (8, 8),
+                    padding: bottom_right,
+                    ..base
+                },
+            );
+            check_conv(
+                isa,
+                Case {
+                    window: (1, 1),
+                    padding: Padding::default(),
+                    ..base
+                },
+            );
+            check_conv(
+                isa,
+                Case {
+                    window: (5, 2),
+                    stride: 3,
+                    channels: (3, 7),
+                    ..base
+                },
+            );
+        }
+    });
+}
+
+#[test]
+fn winograd_reaches_its_ratio_at_the_widths_of_stable_diffusion() {
+    let i16 = ConvKernel::WinogradI16(F4);
+    on_each_isa(|isa| {
+        check_conv(isa, case(i16, (8, 8), (320, 64)));
+        check_conv(isa, case(i16, (4, 8), (640, 32)));
+        check_conv(isa, case(i16, (8, 4), (1280, 32)));
+        check_conv(isa, case(i16, (4, 4), (2560, 32)));
+        check_conv(isa, case(ConvKernel::WinogradI16(F2), (4, 4), (1280, 32)));
+        check_conv(isa, case(ConvKernel::WinogradF32(F4), (8, 4), (1280, 32)));
+        check_conv(isa, case(ConvKernel::DirectBf16, (4, 8), (1280, 32)));
+    });
+}
+
+#[test]
+fn both_orders_of_winograd_give_the_same_bits() {
+    // 64x64 makes 22 groups, enough for two threads to take whole tiles and too few for sixteen.
+    let shape = ConvShape {
+        out_channels: 48,
+        in_channels: 64,
+        kernel_h: 3,
+        kernel_w: 3,
+    };
+    let (x, raw) = (heavy(64 * 64 * 64, 64, 1), values(48 * 64 * 9, 2));
+    for kernel in [ConvKernel::WinogradI16(F4), ConvKernel::WinogradF32(F2)] {
+        let weight = ConvWeight::pack(&raw, shape, kernel).unwrap();
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let mut out = vec![f32::NAN; 64 * 64 * 48];
+            let mut call = Conv2d::new(&x, (1, 64, 64), &weight);
+            call.padding = Padding::symmetric(1);
+            pool.install(|| conv2d(&call, &mut out)).unwrap();
+            out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        };
+        let one = run(1);
+        assert!(one.iter().all(|&x| f32::from_bits(x).is_finite()));
+        for threads in [2, 3, 64] {
+            assert!(
+                run(threads) == one,
+                "{kernel}: {threads} threads differ from one"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_sum_of_i16_leaves_its_range_when_input_and_weight_are_parallel() {
+    // The input is the weight's own picture at every pixel, so every sum is as large as Cauchy and Schwarz allow.
+    for channels in [320, 600] {
+        let shape = ConvShape {
+            out_channels: 32,
+            in_channels: channels,
+            kernel_h: 3,
+            kernel_w: 3,
+        };
+        let pattern = heavy(channels, 1, 9);
+        let raw: Vec<f32> = (0..32 * channels * 9)
+            .map(|i| pattern[i / 9 % channels])
+            .collect();
+        let x: Vec<f32> = (0..12 * 12 * channels)
+            .map(|i| pattern[i % channels] * 1e3)
+            .collect();
+        for tile in [F2, F4] {
+            let weight = ConvWeight::pack(&raw, shape, ConvKernel::WinogradI16(tile)).unwrap();
+            on_each_isa(|isa| {
+                let call = Conv2d::new(&x, (1, 12, 12), &weight);
+                let mut out = vec![f32::NAN; 10 * 10 * 32];
+                conv2d(&call, &mut out).unwrap();
+                let want = reference::conv2d(&call, &raw);
+                assert_snr(&format!("{isa:?} {tile:?} {channels}"), &out, &want, 60.0);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_shows_near_itself_and_nowhere_else() {
+    let shape = ConvShape {
+        out_channels: 32,
+        in_channels: 32,
+        kernel_h: 3,
+        kernel_w: 3,
+    };
+    let raw = values(32 * 32 * 9, 2);
+    for kernel in ALL {
+        let weight = ConvWeight::pack(&raw, shape, kernel).unwrap();
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut x = values(20 * 20 * 32, 1);
+            x[(10 * 20 + 10) * 32 + 5] = bad;
+            on_each_isa(|isa| {
+                let mut call = Conv2d::new(&x, (1, 20, 20), &weight);
+                call.padding = Padding::symmetric(1);
+                let mut out = vec![0.0; x.len()];
+                conv2d(&call, &mut out).unwrap();
+                let finite = |y: usize, x: usize| {
+                    out[(y * 20 + x) * 32..][..32].iter().all(|v| v.is_finite())
+                };
+                assert!(!finite(10, 10), "{isa:?} {kernel}: {bad} is lost");
+                assert!(
+                    finite(2, 3) && finite(10, 17),
+                    "{isa:?} {kernel}: {bad} spreads"
+                );
+            });
+        }
+    }
+}
+
+#[test]
+fn winograd_refuses_windows_and_strides_it_cannot_do() {
+    let kernel = ConvKernel::WinogradI16(F4);
+    let mut shape = ConvShape {
+        out_channels: 2,
+        in_channels: 2,
+        kernel_h: 1,
+        kernel_w: 1,
+    };
+    let error = ConvWeight::pack(&[1.0; 4], shape, kernel).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "pack_conv: kernel: found 1, expected a window of 3x3 for a Winograd kernel"
+    );
+    (shape.kernel_h, shape.kernel_w) = (3, 3);
+    let weight = ConvWeight::pack(&[1.0; 36], shape, kernel).unwrap();
+    let x = values(50, 1);
+    let mut call = Conv2d::new(&x, (1, 5, 5), &weight);
+    call.stride = 2;
+    let error = conv2d(&call, &mut [0.0; 8]).unwrap_err();
+    assert_eq!(error.argument, "stride");
+}
+
+#[test]
+fn the_choice_follows_shape_precision_and_instruction_set() {
+    let shape = ConvShape {
+        out_channels: 320,
+        in_channels: 320,
+        kernel_h: 3,
+        kernel_w: 3,
+    };
+    let fast = ConvUse {
+        shape,
+        stride: 1,
+        precision: Precision::Fast,
+        pixels: 4096,
+    };
+    let name = |use_: ConvUse, isa| ConvKernel::choose_for(&use_, isa).name();
+    assert_eq!(name(fast, Isa::Avx512Bf16), "conv-i16-winograd4");
+    assert_eq!(name(fast, Isa::Amx), "conv-bf16-direct");
+    assert_eq!(
+        name(ConvUse { pixels: 64, ..fast }, Isa::Avx512Bf16),
+        "conv-i16-winograd2"
+    );
+    assert_eq!(
+        name(ConvUse { stride: 2, ..fast }, Isa::Avx512Bf16),
+        "conv-bf16-direct"
+    );
+    let exact = ConvUse {
+        precision: Precision::F32,
+        ..fast
+    };
+    assert_eq!(name(exact, Isa::Avx2), "conv-f32-winograd4");
+    assert_eq!(
+        name(
+            ConvUse {
+                pixels: 64,
+                ..exact
+            },
+            Isa::Avx2
+        ),
+        "conv-f32-direct"
+    );
+    let narrow = ConvShape {
+        out_channels: 4,
+        ..shape
+    };
+    assert_eq!(
+        name(
+            ConvUse {
+                shape: narrow,
+                ..fast
+            },
+            Isa::Avx512Bf16
+        ),
+        "conv-bf16-direct"
+    );
+}
