@@ -5,7 +5,10 @@
 //! * Every public kernel is safe: it checks its lengths once and returns a [`ShapeError`] that names the argument.
 //! * Threads: work runs on the rayon pool the caller is in. Work is split over outputs in tiles whose size depends on the
 //!   shape alone and never over a sum, so results are the same bits whatever the number of threads.
-//! * Instruction set: found when first needed ([`Isa::current`]); `TINTYPE_ISA=portable|avx2|avx512` forces one.
+//! * Precision: weights say it. What is packed as f32 is multiplied as f32; what is packed as bf16 ([`PackedMatrix`],
+//!   [`PackedGeglu`]) or for a 16-bit [`ConvKernel`] rounds its input to 16 bits too; sums are f32, or exact integers.
+//! * Instruction set: found when first needed ([`Isa::current`]); `TINTYPE_ISA=portable|avx2|avx512|avx512bf16|amx`
+//!   forces one.
 //!   Results may differ between instruction sets in the last bits (fused multiply-add, width of partial sums).
 
 #![deny(missing_docs)]

@@ -47,7 +47,7 @@ impl ConvWeight {
     ///
     /// # Errors
     /// The length of `weight` does not fit `shape`, the window is empty, or `kernel` is a Winograd kernel and the window
-    /// is not 3x3.
+    /// is not 3x3 or there are no input channels.
     pub fn pack(weight: &[f32], shape: ConvShape, kernel: ConvKernel) -> Result<Self> {
         const OP: &str = "pack_conv";
         let ConvShape {
@@ -142,6 +142,13 @@ fn winograd(
         shape.kernel_h == 3 && shape.kernel_w == 3,
         "a window of 3x3 for a Winograd kernel",
         shape.kernel_h.max(shape.kernel_w),
+    )?;
+    check(
+        "pack_conv",
+        "in_channels",
+        shape.in_channels > 0,
+        "at least one channel for a Winograd kernel",
+        shape.in_channels,
     )?;
     let sizes = (shape.out_channels, shape.in_channels);
     Ok(WinogradWeight::new(weight, sizes, tile.side(), values))

@@ -9,6 +9,7 @@ mod input;
 mod pack;
 mod panel;
 mod run;
+mod sums;
 mod transform;
 
 pub(crate) use pack::{Values, WinogradWeight};

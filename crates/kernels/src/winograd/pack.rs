@@ -2,10 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::transform::weight as transform;
+use super::transform::weights as transform;
 use super::{NORM_LIMIT, SMALLEST_FACTOR, VALUE_LIMIT};
 use crate::half::BLOCK;
+use crate::isa::{Isa, Op, dispatch};
 use crate::matmul::{PANEL, packed_len, panel_width};
+use crate::simd::Simd;
 
 /// Longest run of channels summed at once, and with one factor. Shorter runs lose less to their largest value (i16) and to the
 /// rounding of long sums (f32); 320 cost no time to speak of.
@@ -87,6 +89,7 @@ impl WinogradWeight {
         let depth = positions * runs.depth;
         let mut data = vec![0; packed_len(columns, depth)];
         let mut panels = Vec::new();
+        let isa = Isa::current();
         if depth > 0 {
             data.par_chunks_mut(PANEL * depth)
                 .enumerate()
@@ -94,13 +97,15 @@ impl WinogradWeight {
                     let start = panel * PANEL;
                     let count = PANEL.min(columns - start);
                     let window = &weight[start * channels * 9..][..count * channels * 9];
-                    pack_panel(
-                        window,
-                        &runs,
+                    let panel = PackPanel {
+                        windows: window,
+                        runs: &runs,
                         tile,
                         values,
-                        (out, panel_width(columns, start)),
-                    )
+                        out,
+                        width: panel_width(columns, start),
+                    };
+                    dispatch(isa, panel)
                 })
                 .collect_into_vec(&mut panels);
         }
@@ -131,58 +136,86 @@ impl WinogradWeight {
 }
 
 /// Packs the windows of one panel; returns the factors `[run][position][PANEL]` of i16.
-fn pack_panel(
-    windows: &[f32],
-    runs: &Runs,
+struct PackPanel<'a> {
+    windows: &'a [f32],
+    runs: &'a Runs,
     tile: usize,
     values: Values,
-    (out, width): (&mut [u32], usize),
-) -> Vec<f32> {
-    let positions = tile * tile;
-    let channels = runs.channels;
-    let mut factors = vec![0.0; runs.count * positions * PANEL];
-    let mut transformed = vec![0.0; channels * positions];
-    for (column, window) in windows.chunks_exact(channels * 9).enumerate() {
-        for (window, out) in window
-            .chunks_exact(9)
-            .zip(transformed.chunks_exact_mut(positions))
-        {
-            transform(tile, window, out);
+    out: &'a mut [u32],
+    width: usize,
+}
+
+impl Op for PackPanel<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Vec<f32> {
+        let Self {
+            windows,
+            runs,
+            tile,
+            values,
+            out,
+            width,
+        } = self;
+        let (positions, channels) = (tile * tile, runs.channels);
+        let mut factors = Vec::new();
+        if values == Values::I16 {
+            factors.resize(runs.count * positions * PANEL, 0.0);
         }
-        let mut write = |position: usize, channel: usize, bits: u32| {
-            let word = position * runs.depth + channel / runs.per_word;
-            out[word * width + column] |= bits;
-        };
-        for position in 0..positions {
-            let at = |channel: usize| transformed[channel * positions + position];
-            for run in 0..runs.count {
-                let part = run * runs.len..channels.min((run + 1) * runs.len);
-                if values == Values::F32 {
-                    part.for_each(|channel| {
-                        write(position, channel, (at(channel) as f32).to_bits());
-                    });
-                    continue;
-                }
-                let (mut squares, mut largest) = (0.0f64, 0.0f64);
-                for channel in part.clone() {
-                    squares += at(channel) * at(channel);
-                    largest = largest.max(at(channel).abs());
-                }
-                let factor = (squares.sqrt() / NORM_LIMIT)
-                    .max(largest / VALUE_LIMIT)
-                    .max(SMALLEST_FACTOR) as f32;
-                factors[(run * positions + position) * PANEL + column] = factor;
-                for channel in part {
-                    let value = (at(channel) / f64::from(factor)).round() as i16;
-                    let bits = u32::from(value.cast_unsigned()) << (channel % 2 * 16);
-                    write(position, channel, bits);
+        let mut work = vec![0.0; (9 + 3 * tile) * channels];
+        let mut transformed = vec![0.0; positions * channels];
+        let mut rounded = vec![0i32; runs.len];
+        for (column, windows) in windows.chunks_exact(channels * 9).enumerate() {
+            transform(tile, windows, &mut work, &mut transformed);
+            for (position, line) in transformed.chunks_exact(channels).enumerate() {
+                for (run, part) in line.chunks(runs.len).enumerate() {
+                    let (first, _) = runs.words(run);
+                    let words = out[(position * runs.depth + first) * width + column..]
+                        .iter_mut()
+                        .step_by(width);
+                    if values == Values::F32 {
+                        for (word, value) in words.zip(part) {
+                            *word = (*value as f32).to_bits();
+                        }
+                        continue;
+                    }
+                    let rounded = &mut rounded[..part.len()];
+                    factors[(run * positions + position) * PANEL + column] = round(part, rounded);
+                    for (word, pair) in words.zip(rounded.chunks(2)) {
+                        let odd = pair.get(1).map_or(0, |odd| odd.cast_unsigned() << 16);
+                        *word = pair[0].cast_unsigned() & 0xffff | odd;
+                    }
                 }
             }
         }
-    }
-    if values == Values::F32 {
-        Vec::new()
-    } else {
         factors
     }
+}
+
+/// Rounds to whole numbers of i16's range; returns the factor they stand for.
+#[inline(always)]
+fn round(values: &[f64], rounded: &mut [i32]) -> f32 {
+    let (mut squares, mut largest) = ([0.0f64; 8], [0.0f64; 8]);
+    for part in values.chunks(8) {
+        for (i, value) in part.iter().enumerate() {
+            squares[i] += value * value;
+            largest[i] = largest[i].max(value.abs());
+        }
+    }
+    let norm = squares.iter().sum::<f64>().sqrt();
+    let largest = largest.iter().copied().fold(0.0, f64::max);
+    // `f64::max` drops a NaN, which must show.
+    let factor = if norm.is_nan() {
+        f32::NAN
+    } else {
+        (norm / NORM_LIMIT)
+            .max(largest / VALUE_LIMIT)
+            .max(SMALLEST_FACTOR) as f32
+    };
+    let inverse = 1.0 / f64::from(factor);
+    for (rounded, value) in rounded.iter_mut().zip(values) {
+        *rounded = (value * inverse).round_ties_even() as i32;
+    }
+    factor
 }

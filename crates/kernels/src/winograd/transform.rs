@@ -20,15 +20,41 @@ const WEIGHT_6: [[f64; 3]; 6] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// `G g G^T` of a 3x3 window into `out[tile * tile]`.
-pub(super) fn weight(tile: usize, window: &[f32], out: &mut [f64]) {
+/// `G g G^T` of many 3x3 windows: `windows: (channels, 3, 3)` to `out: (tile * tile, channels)`.
+///
+/// f64, since the f32 kernel's error is mostly the transforms'. `work` holds `(9 + 3 * tile) * channels` values. Plain loops
+/// over channels, which become vectors of the instruction set this is compiled into.
+#[inline(always)]
+pub(super) fn weights(tile: usize, windows: &[f32], work: &mut [f64], out: &mut [f64]) {
+    let channels = windows.len() / 9;
     let rows: &[[f64; 3]] = if tile == 4 { &WEIGHT_4 } else { &WEIGHT_6 };
-    for (i, row) in rows.iter().enumerate() {
-        let half: [f64; 3] =
-            std::array::from_fn(|x| (0..3).map(|y| row[y] * f64::from(window[3 * y + x])).sum());
-        for (j, column) in rows.iter().enumerate() {
-            out[i * tile + j] = (0..3).map(|x| half[x] * column[x]).sum();
+    let (planes, half) = work.split_at_mut(9 * channels);
+    for (channel, window) in windows.chunks_exact(9).enumerate() {
+        for (tap, value) in window.iter().enumerate() {
+            planes[tap * channels + channel] = f64::from(*value);
         }
+    }
+    for (i, row) in rows.iter().enumerate() {
+        for x in 0..3 {
+            let from = [x, 3 + x, 6 + x].map(|tap| &planes[tap * channels..][..channels]);
+            let to = &mut half[(3 * i + x) * channels..][..channels];
+            combine(row, from, to);
+        }
+    }
+    for i in 0..tile {
+        for (j, row) in rows.iter().enumerate() {
+            let from = [0, 1, 2].map(|x| &half[(3 * i + x) * channels..][..channels]);
+            combine(row, from, &mut out[(i * tile + j) * channels..][..channels]);
+        }
+    }
+}
+
+/// `to = factors . from`.
+#[inline(always)]
+fn combine(factors: &[f64; 3], from: [&[f64]; 3], to: &mut [f64]) {
+    let [a, b, c] = from;
+    for (((to, a), b), c) in to.iter_mut().zip(a).zip(b).zip(c) {
+        *to = factors[0] * a + factors[1] * b + factors[2] * c;
     }
 }
 

@@ -324,6 +324,12 @@ fn winograd_refuses_windows_and_strides_it_cannot_do() {
         "pack_conv: kernel: found 1, expected a window of 3x3 for a Winograd kernel"
     );
     (shape.kernel_h, shape.kernel_w) = (3, 3);
+    let none = ConvShape {
+        in_channels: 0,
+        ..shape
+    };
+    let error = ConvWeight::pack(&[], none, kernel).unwrap_err();
+    assert_eq!(error.argument, "in_channels");
     let weight = ConvWeight::pack(&[1.0; 36], shape, kernel).unwrap();
     let x = values(50, 1);
     let mut call = Conv2d::new(&x, (1, 5, 5), &weight);
@@ -386,4 +392,27 @@ fn the_choice_follows_shape_precision_and_instruction_set() {
         ),
         "conv-bf16-direct"
     );
+}
+
+#[test]
+fn a_weight_that_is_not_a_number_shows_in_its_channel_and_nowhere_else() {
+    let shape = ConvShape {
+        out_channels: 33,
+        in_channels: 34,
+        kernel_h: 3,
+        kernel_w: 3,
+    };
+    let mut raw = values(33 * 34 * 9, 2);
+    raw[(7 * 34 + 33) * 9 + 4] = f32::NAN;
+    let x = values(6 * 6 * 34, 1);
+    on_each_isa(|isa| {
+        for kernel in ALL {
+            let weight = ConvWeight::pack(&raw, shape, kernel).unwrap();
+            let mut out = vec![0.0; 4 * 4 * 33];
+            conv2d(&Conv2d::new(&x, (1, 6, 6), &weight), &mut out).unwrap();
+            for (i, value) in out.iter().enumerate() {
+                assert_eq!(value.is_nan(), i % 33 == 7, "{isa:?} {kernel}: {i}");
+            }
+        }
+    });
 }
