@@ -19,7 +19,7 @@ pub(crate) trait Words: Simd {
     /// # Safety
     /// `from` is valid for reads of `LANES` words.
     unsafe fn load_words(self, from: *const u32) -> Self::I;
-    /// 2^x to 1e-4 of itself, or better, for -126 <= x <= 0; at most 2^-126 below, NaN for NaN.
+    /// 2^x to 1e-4 of itself, or better, for -125 <= x <= 0; at most 2^-125 below, NaN for NaN.
     #[inline(always)]
     fn exp2(self, x: Self::V) -> Self::V {
         exp2_coarse(self, x)

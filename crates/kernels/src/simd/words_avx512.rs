@@ -70,8 +70,8 @@ impl<const DOT: bool> Words for Avx512<DOT> {
     fn exp2(self, x: Self::V) -> Self::V {
         // SAFETY: the token proves the features.
         unsafe {
-            // x - floor(x), and the power of it times 2^floor(x); what would be subnormal, which is slow, is kept at 2^-126.
-            let x = _mm512_max_ps(_mm512_set1_ps(-126.0), x);
+            // x - floor(x), and the power of it times 2^floor(x); what would be subnormal, which is slow, is kept at 2^-125.
+            let x = _mm512_max_ps(_mm512_set1_ps(-125.0), x);
             let f = _mm512_reduce_ps::<0x01>(x);
             let mut p = _mm512_set1_ps(EXP2[3]);
             p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(EXP2[2]));
