@@ -14,6 +14,7 @@ import time
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -43,6 +44,7 @@ def text_tower(vectors):
         vocab_size=len(vectors), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=2, num_attention_heads=4, projection_dim=WIDTH,
         hidden_act="gelu", max_position_embeddings=77, bos_token_id=49406, eos_token_id=49407, pad_token_id=1,
     )
+    config._attn_implementation = "eager"
     tower = CLIPTextModel(config)
     for name, p in tower.named_parameters():
         if FROZEN in name:
@@ -60,6 +62,8 @@ def unet():
         down_block_types=["CrossAttnDownBlock2D"] * 2, up_block_types=["CrossAttnUpBlock2D"] * 2,
         cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8,
     )
+    # Plain products: on a CPU their gradient in bf16 is twice as fast as that of the fused attention.
+    model.set_attn_processor(AttnProcessor())
     torch.nn.init.zeros_(model.conv_out.weight)
     for name, p in model.named_parameters():
         if name.endswith(("conv2.weight", "proj_out.weight", "to_out.0.weight", "ff.net.2.weight")):
@@ -190,7 +194,7 @@ def main():
         spent, last = spent + now - last, now
         if step % 50 == 0:
             log.line(step=step, loss=round(sum(losses[-50:]) / len(losses[-50:]), 5), minutes=round(spent / 60, 1), pictures=len(bank.facts))
-        if step % 500 == 0:
+        if step % 250 == 0:
             bank.refresh()
             keep(path)
         if before <= falls < spent:
