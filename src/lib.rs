@@ -21,8 +21,8 @@ pub mod weights;
 
 pub use backend::{
     CandleSDBackend, ClipTextEncoder, ComponentReport, GeneratedImage, LoadOptions, ModelReport,
-    SDModel, SamplingConfig, Scheduler, SchedulerConfig, Timings, VaeDecoder, VaeEncoder,
-    WrongShape, inspect,
+    SDModel, SamplingConfig, Scheduler, SchedulerConfig, SeedOptions, Timings, VaeDecoder,
+    VaeEncoder, WrongShape, inspect,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use events::{CancelToken, Event, Observer, StepEvent};

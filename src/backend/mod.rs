@@ -7,13 +7,13 @@ mod model;
 mod parameters;
 mod pipeline;
 mod report;
-mod seeds;
 mod worker;
 
 pub mod clip;
 pub mod inference;
 pub mod sampling;
 pub mod scheduler;
+pub mod seeds;
 pub mod vae;
 
 pub use chunked::{CountedText, MAX_CHUNKS};
@@ -23,5 +23,6 @@ pub use pipeline::{GeneratedImage, Timings};
 pub use report::{ComponentReport, ModelReport, WrongShape, inspect};
 pub use sampling::SamplingConfig;
 pub use scheduler::{Scheduler, SchedulerConfig};
+pub use seeds::SeedOptions;
 pub use vae::{VaeDecoder, VaeEncoder};
 pub use worker::CandleSDBackend;

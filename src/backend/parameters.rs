@@ -5,15 +5,16 @@ use super::sampling::SamplingConfig;
 use super::scheduler::Scheduler;
 use crate::metadata::Parameters;
 use crate::prompt::{Emphasis, PromptSyntax};
+use crate::rng::PictureSeeds;
 use crate::samplers::Coordinates;
 use crate::samplers::schedule::{CustomLevels, ScheduleKind};
 
-/// What made the picture that started from `seed` with `config`, whose prompts were chosen from those of `template`: enough for `tintype` and the webui to make it again.
+/// What made the picture that started from `seeds` with `config`, whose prompts were chosen from those of `template`: enough for `tintype` and the webui to make it again.
 pub(super) fn of(
     model: &SDModel,
     config: &SamplingConfig,
     template: &SamplingConfig,
-    (scheduler, seed): (&Scheduler, u64),
+    (scheduler, seeds): (&Scheduler, PictureSeeds),
 ) -> Parameters {
     let chosen = (config.prompt != template.prompt).then(|| template.prompt.clone());
     let negative = |config: &SamplingConfig| config.negative_prompt.clone();
@@ -23,17 +24,13 @@ pub(super) fn of(
     let engine = model.engine();
     let webui = config.text.syntax == PromptSyntax::Webui;
     let emphasis = config.text.emphasis;
-    let noise = &config.noise;
-    // The webui has an eta for DDIM and one for all others.
-    let eta_key = match scheduler.plan().coordinates() {
-        Coordinates::VariancePreserving => "Eta DDIM",
-        Coordinates::VarianceExploding => "Eta",
-    };
-    let (sigmas, timesteps) = match &config.levels {
-        None => (None, None),
-        Some(levels @ CustomLevels::Sigmas(_)) => (Some(levels.to_string()), None),
-        Some(levels @ CustomLevels::Timesteps(_)) => (None, Some(levels.to_string())),
-    };
+    let variation_seed = seeds.variation.map(|variation| variation.seed.to_string());
+    let strength = seeds
+        .variation
+        .map(|variation| variation.strength.to_string());
+    let resize_from = config.seeds.resize_from;
+    let resize_from = resize_from.map(|(width, height)| format!("{width}x{height}"));
+    let ensd = Some(seeds.eta_delta).filter(|&delta| delta != 0);
     // With levels of the caller's own the plan decides, not the number of steps asked for.
     let steps = match config.levels {
         None => config.steps,
@@ -47,20 +44,21 @@ pub(super) fn of(
             Some(schedule_type(config, settings.sigmas)),
         ),
         ("CFG scale", Some(config.guidance_scale.to_string())),
-        ("Seed", Some(seed.to_string())),
+        ("Seed", Some(seeds.seed.to_string())),
         ("Size", Some(format!("{}x{}", config.width, config.height))),
         ("Model hash", model.file_hash().map(str::to_owned)),
         ("Model", Some(model.title().to_owned())),
         ("VAE", model.vae_name.clone()),
+        ("Variation seed", variation_seed),
+        ("Variation seed strength", strength),
+        ("Seed resize from", resize_from),
         ("Clip skip", clip_skip.map(|skip| skip.to_string())),
-        ("RNG", Some("CPU".to_owned())),
-        ("Sigmas", sigmas),
-        ("Timesteps", timesteps),
-        (eta_key, noise.eta.map(|eta| eta.to_string())),
-        ("Sigma churn", noise.s_churn.map(|value| value.to_string())),
-        ("Sigma tmin", noise.s_tmin.map(|value| value.to_string())),
-        ("Sigma tmax", noise.s_tmax.map(|value| value.to_string())),
-        ("Sigma noise", noise.s_noise.map(|value| value.to_string())),
+        ("ENSD", ensd.map(|delta| delta.to_string())),
+        ("RNG", Some(seeds.rng.label().to_owned())),
+    ];
+    let mut entries = Vec::from(entries);
+    entries.extend(of_sampling(config, scheduler));
+    entries.extend([
         (
             "CFG rescale",
             (config.guidance_rescale > 0.0).then(|| config.guidance_rescale.to_string()),
@@ -88,7 +86,7 @@ pub(super) fn of(
             "Version",
             Some(concat!("tintype v", env!("CARGO_PKG_VERSION")).to_owned()),
         ),
-    ];
+    ]);
     Parameters {
         prompt: config.prompt.clone(),
         negative_prompt: config.negative_prompt.clone().unwrap_or_default(),
@@ -97,6 +95,33 @@ pub(super) fn of(
             .filter_map(|(key, value)| Some((key.to_owned(), value?)))
             .collect(),
     }
+}
+
+/// What the caller said about levels and the sampler's randomness.
+fn of_sampling(
+    config: &SamplingConfig,
+    scheduler: &Scheduler,
+) -> [(&'static str, Option<String>); 7] {
+    let noise = &config.noise;
+    // The webui has an eta for DDIM and one for all others.
+    let eta_key = match scheduler.plan().coordinates() {
+        Coordinates::VariancePreserving => "Eta DDIM",
+        Coordinates::VarianceExploding => "Eta",
+    };
+    let (sigmas, timesteps) = match &config.levels {
+        None => (None, None),
+        Some(levels @ CustomLevels::Sigmas(_)) => (Some(levels.to_string()), None),
+        Some(levels @ CustomLevels::Timesteps(_)) => (None, Some(levels.to_string())),
+    };
+    [
+        ("Sigmas", sigmas),
+        ("Timesteps", timesteps),
+        (eta_key, noise.eta.map(|eta| eta.to_string())),
+        ("Sigma churn", noise.s_churn.map(|value| value.to_string())),
+        ("Sigma tmin", noise.s_tmin.map(|value| value.to_string())),
+        ("Sigma tmax", noise.s_tmax.map(|value| value.to_string())),
+        ("Sigma noise", noise.s_noise.map(|value| value.to_string())),
+    ]
 }
 
 /// The webui's name of the schedule, or that the caller gave the levels.

@@ -9,18 +9,19 @@ use super::conditioning::{EncodedTexts, Texts};
 use super::conditions::Conditions;
 use super::inference::{Guidance, GuidedDenoiser};
 use super::model::SDModel;
+use super::parameters;
 use super::sampling::{MAX_SIZE_PX, SamplingConfig};
 use super::scheduler::{Scheduler, SchedulerRequest};
-use super::{parameters, seeds};
+use super::seeds::Seeds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{CancelToken, Event, Observer, StepEvent};
 use crate::host::HostTensor;
 use crate::image_io::tensor_to_images;
 use crate::metadata::Parameters;
 use crate::prompt::Chooser;
-use crate::rng::TorchNoise;
+use crate::rng::PictureSeeds;
 use crate::samplers::schedule::StepTable;
-use crate::samplers::{NoiseSource, SamplerKind, StepInfo};
+use crate::samplers::{SamplerKind, StepInfo};
 
 /// A finished picture with everything needed to make it again.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,12 +94,12 @@ impl SDModel {
             config.negative_prompt.as_deref(),
             &config.text,
         )?;
-        let first = seeds::resolve(config.seed);
+        let seeds = Seeds::resolve(config);
         let mut pictures = Vec::with_capacity(config.batch);
         let mut last: Option<Call<'_>> = None;
         for index in 0..config.batch {
-            let seed = seeds::of_picture(first, index);
-            let (prompt, negative_prompt) = chooser.picture(index, seed)?;
+            let own_seeds = seeds.of_picture(index, self.vae.config().scale_factor());
+            let (prompt, negative_prompt) = chooser.picture(index, own_seeds.seed)?;
             let call = match last.take() {
                 Some(call) if call.reads(&prompt, negative_prompt.as_deref()) => call,
                 _ => {
@@ -110,7 +111,7 @@ impl SDModel {
                     self.call(own, config, &scheduler, reporter)?
                 }
             };
-            let picture = call.picture(self, index, seed, reporter)?;
+            let picture = call.picture(self, (index, own_seeds), reporter)?;
             reporter.tell(&Event::Finished(Arc::new(picture.clone())));
             pictures.push(picture);
             last = Some(call);
@@ -151,7 +152,14 @@ impl SDModel {
     /// number, the way up gives the size of the skip it joins.
     fn validate_size(&self, config: &SamplingConfig) -> Result<()> {
         let factor = self.vae.config().scale_factor();
-        for (name, found) in [("width", config.width), ("height", config.height)] {
+        let mut sizes = vec![("width", config.width), ("height", config.height)];
+        if let Some((width, height)) = config.seeds.resize_from {
+            sizes.extend([
+                ("seed_resize_from's width", width),
+                ("seed_resize_from's height", height),
+            ]);
+        }
+        for (name, found) in sizes {
             if !found.is_multiple_of(factor) {
                 let below = found / factor * factor;
                 let nearest: Vec<_> = [below, below + factor]
@@ -233,12 +241,11 @@ impl Call<'_> {
     fn picture(
         &self,
         model: &SDModel,
-        index: usize,
-        seed: u64,
+        (index, seeds): (usize, PictureSeeds),
         reporter: &mut Reporter<'_>,
     ) -> Result<GeneratedImage> {
         let start = Instant::now();
-        let latents = self.denoise(model, index, seed, reporter)?;
+        let latents = self.denoise(model, (index, seeds), reporter)?;
         let denoise = start.elapsed();
         reporter.cancel.check()?;
         reporter.tell(&Event::Decoding {
@@ -255,10 +262,11 @@ impl Call<'_> {
             denoise,
             decode: start.elapsed(),
         };
-        let parameters = parameters::of(model, &self.config, self.template, (self.scheduler, seed));
+        let parameters =
+            parameters::of(model, &self.config, self.template, (self.scheduler, seeds));
         Ok(GeneratedImage {
             image,
-            seed,
+            seed: seeds.seed,
             latents,
             parameters,
             timings,
@@ -269,8 +277,7 @@ impl Call<'_> {
     fn denoise(
         &self,
         model: &SDModel,
-        index: usize,
-        seed: u64,
+        (index, seeds): (usize, PictureSeeds),
         reporter: &mut Reporter<'_>,
     ) -> Result<HostTensor> {
         let factor = model.vae.config().scale_factor();
@@ -280,8 +287,8 @@ impl Call<'_> {
             self.config.height / factor,
             self.config.width / factor,
         ];
-        let mut noise = TorchNoise::new([seed]);
-        let x = self.scheduler.plan().start(noise.noise(&shape));
+        let (start, mut noise) = seeds.start(shape)?;
+        let x = self.scheduler.plan().start(start);
         reporter.tell(&Event::Denoising {
             image: index,
             images: self.config.batch,

@@ -1,5 +1,6 @@
 //! What a caller asks for: [`SamplingConfig`], its defaults and its limits.
 
+use super::seeds::SeedOptions;
 use crate::error::{Error, Result};
 use crate::prompt::{Chooser, Prompt, PromptOptions, PromptSyntax, Role};
 use crate::samplers::NoiseOptions;
@@ -40,8 +41,11 @@ pub struct SamplingConfig {
     /// Share, 0 to 1, by which the guided prediction is brought back to the conditional one's contrast
     /// (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4).
     pub guidance_rescale: f64,
-    /// Seed of the first picture; picture `i` uses `seed + i`. `None` draws one and reports it.
+    /// Seed of the first picture; picture `i` uses `seed + i`, or in a batch of variations `seed` too. `None` draws
+    /// one and reports it.
     pub seed: Option<u64>,
+    /// Whose random numbers, and what else decides the noise.
+    pub seeds: SeedOptions,
     /// Width in pixels, up to [`MAX_SIZE_PX`] and a multiple of what the model's VAE reduces by, 8 for Stable
     /// Diffusion; 512 unless told.
     pub width: usize,
@@ -73,6 +77,7 @@ impl Default for SamplingConfig {
             guidance_scale: 7.5,
             guidance_rescale: 0.0,
             seed: None,
+            seeds: SeedOptions::default(),
             width: 512,
             height: 512,
             batch: 1,
@@ -100,6 +105,7 @@ impl SamplingConfig {
         check_real("guidance_scale", self.guidance_scale, 0.0, 1000.0)?;
         check_real("guidance_rescale", self.guidance_rescale, 0.0, 1.0)?;
         self.noise.check()?;
+        self.seeds.check(self.seed, self.batch)?;
         if let Some(levels) = &self.levels {
             levels.check()?;
         }
@@ -144,7 +150,7 @@ fn check_count(name: &str, found: usize, limit: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_size(name: &str, size: usize) -> Result<()> {
+pub(super) fn check_size(name: &str, size: usize) -> Result<()> {
     if size == 0 || size > MAX_SIZE_PX {
         return Err(Error::invalid(format!(
             "{name} is {size}, expected 1 to {MAX_SIZE_PX} pixels"
@@ -153,7 +159,7 @@ fn check_size(name: &str, size: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_real(name: &str, found: f64, low: f64, high: f64) -> Result<()> {
+pub(super) fn check_real(name: &str, found: f64, low: f64, high: f64) -> Result<()> {
     if found.is_finite() && (low..=high).contains(&found) {
         return Ok(());
     }

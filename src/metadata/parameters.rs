@@ -135,6 +135,11 @@ impl Parameters {
         self.number("CFG scale")
     }
 
+    /// Seed whose noise was mixed in.
+    pub fn variation_seed(&self) -> Option<u64> {
+        self.number("Variation seed")
+    }
+
     /// Seed of this picture.
     pub fn seed(&self) -> Option<u64> {
         self.number("Seed")

@@ -4,7 +4,7 @@
 //! An interval is halved again and again until a point asked for is an end; each half takes its noise from
 //! a seed that depends on its place alone. Times are rounded to six decimals, which bounds the depth.
 
-use super::TorchGenerator;
+use super::RngKind;
 use super::seed_sequence::generate_state;
 use crate::host::HostTensor;
 
@@ -35,6 +35,7 @@ struct Split {
 /// One picture's path.
 #[derive(Debug, Clone)]
 struct Tree {
+    rng: RngKind,
     entropy: u64,
     /// The increment over the whole path.
     whole: Vec<f32>,
@@ -43,11 +44,12 @@ struct Tree {
 
 impl Tree {
     /// A path of `length` values between `start` and `end`, which rise.
-    fn new(entropy: u64, start: f64, end: f64, length: usize) -> Self {
+    fn new((rng, entropy): (RngKind, u64), start: f64, end: f64, length: usize) -> Self {
         let [seed] = generate_state(entropy, &[], POOL);
         let spread = (end - start).sqrt() as f32;
-        let increment = normal(seed, length).map(|value| value * spread);
+        let increment = normal(rng, seed, length).map(|value| value * spread);
         Self {
+            rng,
             entropy,
             whole: increment.into_data(),
             nodes: vec![Node {
@@ -180,7 +182,7 @@ impl Tree {
         let share = 1.0 / (parent.end - parent.start);
         let (left, right) = (split.midway - parent.start, parent.end - split.midway);
         let spread = (left * right * share).sqrt() as f32;
-        let noise = normal(split.seed, length);
+        let noise = normal(self.rng, split.seed, length);
         whole
             .iter()
             .zip(noise.data())
@@ -197,8 +199,10 @@ impl Tree {
 }
 
 /// Standard normal noise as torchsde draws it for one interval.
-fn normal(seed: u32, length: usize) -> HostTensor {
-    TorchGenerator::new(u64::from(seed)).randn([length])
+fn normal(rng: RngKind, seed: u32, length: usize) -> HostTensor {
+    let mut noise = HostTensor::zeros([length]);
+    rng.generator(u64::from(seed)).fill_normal(noise.data_mut());
+    noise
 }
 
 /// Python's `round(time, 6)`.
@@ -215,12 +219,17 @@ pub struct BrownianNoise {
 
 impl BrownianNoise {
     /// Paths for latents of `shape`, (B, C, H, W) with as many pictures as `seeds`, between two sigmas.
-    pub fn new(seeds: &[u64], shape: &[usize], sigma_min: f64, sigma_max: f64) -> Self {
+    pub fn new(
+        (rng, seeds): (RngKind, &[u64]),
+        shape: &[usize],
+        sigma_min: f64,
+        sigma_max: f64,
+    ) -> Self {
         let length: usize = shape.iter().skip(1).product();
         Self {
             trees: seeds
                 .iter()
-                .map(|&seed| Tree::new(seed, sigma_min, sigma_max, length))
+                .map(|&seed| Tree::new((rng, seed), sigma_min, sigma_max, length))
                 .collect(),
             shape: shape.to_vec(),
         }

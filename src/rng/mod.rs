@@ -1,205 +1,23 @@
-//! torch's CPU generator: the same seed gives the same noise, bit for bit.
-//!
-//! The raw numbers are MT19937's (Matsumoto and Nishimura 1998); how they become normal ones follows
-//! ATen/native/cpu/DistributionTemplates.h. Two paths exist there. Tensors of 16 values and more take
-//! 24-bit uniforms through Box-Muller in blocks of 16, in f32, with the logarithm, sine and cosine of the
-//! Cephes library as the AVX2 build of torch evaluates them; shorter ones draw in f64 value by value and
-//! keep the second value of each pair for the next call.
-
-use crate::host::HostTensor;
-use crate::samplers::NoiseSource;
+//! Random numbers as other programs draw them, so that a seed gives their picture: torch's CPU generator,
+//! torch's CUDA generator and NumPy's legacy one.
 
 mod brownian;
 mod cephes;
+mod kind;
+mod mt19937;
+mod numpy;
+mod philox;
 mod seed_sequence;
+mod seeded;
+mod start;
 #[cfg(test)]
 mod tests;
+mod torch_cpu;
 
 pub use brownian::BrownianNoise;
-
-const STATE: usize = 624;
-const SHIFT: usize = 397;
-/// Values that the vectorised path turns into normal ones at a time.
-const BLOCK: usize = 16;
-
-/// The Mersenne Twister as torch seeds it: with the low 32 bits of the seed.
-#[derive(Clone)]
-struct Mt19937 {
-    state: [u32; STATE],
-    next: usize,
-}
-
-impl Mt19937 {
-    fn new(seed: u64) -> Self {
-        let mut state = [0_u32; STATE];
-        state[0] = seed as u32;
-        for index in 1..STATE {
-            let previous = state[index - 1];
-            state[index] = 1_812_433_253_u32
-                .wrapping_mul(previous ^ (previous >> 30))
-                .wrapping_add(index as u32);
-        }
-        Self { state, next: STATE }
-    }
-
-    fn refill(&mut self) {
-        for index in 0..STATE {
-            let mixed =
-                (self.state[index] & 0x8000_0000) | (self.state[(index + 1) % STATE] & 0x7fff_ffff);
-            let twist = if mixed & 1 == 0 { 0 } else { 0x9908_b0df };
-            self.state[index] = self.state[(index + SHIFT) % STATE] ^ (mixed >> 1) ^ twist;
-        }
-        self.next = 0;
-    }
-
-    fn next_u32(&mut self) -> u32 {
-        if self.next == STATE {
-            self.refill();
-        }
-        let mut y = self.state[self.next];
-        self.next += 1;
-        y ^= y >> 11;
-        y ^= (y << 7) & 0x9d2c_5680;
-        y ^= (y << 15) & 0xefc6_0000;
-        y ^ (y >> 18)
-    }
-}
-
-/// A `torch.Generator` on the CPU.
-#[derive(Clone)]
-pub struct TorchGenerator {
-    engine: Mt19937,
-    spare_normal: Option<f64>,
-}
-
-impl std::fmt::Debug for TorchGenerator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TorchGenerator").finish_non_exhaustive()
-    }
-}
-
-impl TorchGenerator {
-    /// `torch.Generator("cpu").manual_seed(seed)`. As in torch, seeds that agree in their low 32 bits give
-    /// the same numbers.
-    pub fn new(seed: u64) -> Self {
-        Self {
-            engine: Mt19937::new(seed),
-            spare_normal: None,
-        }
-    }
-
-    /// `torch.randn(shape, generator=self, dtype=torch.float32)`.
-    pub fn randn(&mut self, shape: impl Into<Vec<usize>>) -> HostTensor {
-        let mut tensor = HostTensor::zeros(shape);
-        self.fill_normal(tensor.data_mut());
-        tensor
-    }
-
-    /// Fills `values` with standard normal numbers.
-    fn fill_normal(&mut self, values: &mut [f32]) {
-        if values.len() < BLOCK {
-            for value in values {
-                *value = self.normal() as f32;
-            }
-            return;
-        }
-        for value in &mut *values {
-            *value = self.uniform_f32();
-        }
-        for block in values.chunks_exact_mut(BLOCK) {
-            box_muller(block);
-        }
-        if !values.len().is_multiple_of(BLOCK) {
-            let start = values.len() - BLOCK;
-            let last = &mut values[start..];
-            for value in &mut *last {
-                *value = self.uniform_f32();
-            }
-            box_muller(last);
-        }
-    }
-
-    /// A number from 0 to below 1 with 24 random bits.
-    fn uniform_f32(&mut self) -> f32 {
-        (self.engine.next_u32() & 0x00ff_ffff) as f32 / 16_777_216.0
-    }
-
-    /// A number from 0 to below 1 with 53 random bits.
-    fn uniform_f64(&mut self) -> f64 {
-        let high = u64::from(self.engine.next_u32());
-        let low = u64::from(self.engine.next_u32());
-        let bits = (high << 32 | low) & ((1 << 53) - 1);
-        bits as f64 / (1_u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        if let Some(spare) = self.spare_normal.take() {
-            return spare;
-        }
-        let (u1, u2) = (self.uniform_f64(), self.uniform_f64());
-        let radius = (-2.0 * (-u2).ln_1p()).sqrt();
-        let theta = 2.0 * std::f64::consts::PI * u1;
-        self.spare_normal = Some(radius * theta.sin());
-        radius * theta.cos()
-    }
-}
-
-/// Turns 16 uniform numbers into normal ones: radii from the first 8, angles from the last 8.
-fn box_muller(block: &mut [f32]) {
-    let (first, second) = block.split_at_mut(BLOCK / 2);
-    for (first, second) in first.iter_mut().zip(second) {
-        let radius = (-2.0 * cephes::ln(1.0 - *first)).sqrt();
-        let (sin, cos) = cephes::sin_cos(std::f32::consts::TAU * *second);
-        *first = radius * cos;
-        *second = radius * sin;
-    }
-}
-
-/// The noise of a batch: picture `i` has a generator of its own, so it does not depend on the batch.
-#[derive(Debug, Clone)]
-pub struct TorchNoise {
-    seeds: Vec<u64>,
-    generators: Vec<TorchGenerator>,
-}
-
-impl TorchNoise {
-    /// Generators for pictures whose seeds are `seeds`.
-    pub fn new(seeds: impl IntoIterator<Item = u64>) -> Self {
-        let seeds: Vec<u64> = seeds.into_iter().collect();
-        Self {
-            generators: seeds
-                .iter()
-                .map(|&seed| TorchGenerator::new(seed))
-                .collect(),
-            seeds,
-        }
-    }
-}
-
-impl NoiseSource for TorchNoise {
-    fn brownian(&self, shape: &[usize], sigma_min: f64, sigma_max: f64) -> BrownianNoise {
-        BrownianNoise::new(&self.seeds, shape, sigma_min, sigma_max)
-    }
-
-    /// # Panics
-    /// When `shape` has another batch size than there are seeds, which is a bug of the caller.
-    fn noise(&mut self, shape: &[usize]) -> HostTensor {
-        assert_eq!(
-            shape.first(),
-            Some(&self.generators.len()),
-            "one generator a picture; this is a bug"
-        );
-        let mut noise = HostTensor::zeros(shape);
-        let length = noise.data().len() / self.generators.len().max(1);
-        if length > 0 {
-            for (generator, picture) in self
-                .generators
-                .iter_mut()
-                .zip(noise.data_mut().chunks_exact_mut(length))
-            {
-                generator.fill_normal(picture);
-            }
-        }
-        noise
-    }
-}
+pub use kind::RngKind;
+pub use numpy::NumpyGenerator;
+pub use philox::PhiloxGenerator;
+pub use seeded::SeededNoise;
+pub use start::{PictureSeeds, Variation};
+pub use torch_cpu::TorchGenerator;

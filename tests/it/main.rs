@@ -25,6 +25,8 @@ mod prompts;
 #[cfg(test)]
 mod published;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tokenizer;

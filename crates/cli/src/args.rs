@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, PossibleValue, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use tintype::rng::RngKind;
 use tintype::samplers::SAMPLERS;
 use tintype::samplers::schedule::SCHEDULES;
 use tintype::{Device, EngineKind, LoadOptions};
@@ -130,6 +131,31 @@ pub(crate) struct PictureArgs {
     /// by chance and reported]
     #[arg(short, long, value_name = "NUMBER", env = "TINTYPE_SEED", value_parser = parse_seed)]
     pub(crate) seed: Option<u64>,
+    /// Whose random numbers: cpu (torch's; diffusers, ComfyUI, the webui's CPU), gpu (torch's on CUDA, on any
+    /// machine; the webui's GPU and NV) or numpy (RandomState; diffusers' ONNX pipelines) [default: cpu]
+    #[arg(long, value_name = "NAME", env = "TINTYPE_RNG", value_parser = Names(rng_names).try_map(|name| name.parse::<RngKind>()))]
+    pub(crate) rng: Option<RngKind>,
+    /// Seed whose noise is mixed into the start; picture i takes variation seed + i and all take the same
+    /// seed [default: drawn by chance and reported]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "TINTYPE_VARIATION_SEED",
+        value_parser = parse_seed,
+        requires = "variation_strength"
+    )]
+    pub(crate) variation_seed: Option<u64>,
+    /// Share of the variation seed's noise, 0 (the seed's own picture) to 1 [default: 0]
+    #[arg(long, value_name = "SHARE", env = "TINTYPE_VARIATION_STRENGTH", value_parser = parse_real)]
+    pub(crate) variation_strength: Option<f64>,
+    /// Size in pixels, such as 512x512, whose noise stands in the middle of the start: a picture of another
+    /// size near that one in composition [default: the picture's own]
+    #[arg(long, value_name = "WxH", env = "TINTYPE_SEED_RESIZE_FROM", value_parser = parse_size)]
+    pub(crate) seed_resize_from: Option<(usize, usize)>,
+    /// Added to the seed for the noise that samplers draw on their way (the webui's eta noise seed delta)
+    /// [default: 0, which goes on with the generator of the start]
+    #[arg(long, value_name = "NUMBER", env = "TINTYPE_ENSD", value_parser = parse_delta)]
+    pub(crate) ensd: Option<i64>,
     /// Sampler, see `tintype samplers` [default: the model's own scheduler]
     #[arg(long, value_name = "NAME", env = "TINTYPE_SAMPLER", value_parser = Names(sampler_names))]
     pub(crate) sampler: Option<String>,
@@ -312,6 +338,14 @@ fn parse_seed(text: &str) -> Result<u64, String> {
     })
 }
 
+fn parse_delta(text: &str) -> Result<i64, &'static str> {
+    text.parse().map_err(|_| "expected a whole number")
+}
+
+fn parse_size(text: &str) -> tintype::Result<(usize, usize)> {
+    tintype::backend::seeds::parse_size(text)
+}
+
 /// A name out of one of the library's registries: the names are listed in help and completions, and the
 /// library itself refuses an unknown one, with the nearest as a hint.
 #[derive(Clone)]
@@ -332,6 +366,10 @@ impl TypedValueParser for Names {
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new((self.0)().into_iter().map(PossibleValue::new)))
     }
+}
+
+fn rng_names() -> Vec<&'static str> {
+    RngKind::ALL.map(RngKind::name).into()
 }
 
 fn sampler_names() -> Vec<&'static str> {

@@ -7,7 +7,7 @@ use tintype::samplers::NoiseOptions;
 use tintype::samplers::schedule::CustomLevels;
 use tintype::{
     CancelToken, CandleSDBackend, Error, ErrorKind, Event, LoadOptions, ModelSource, Observer,
-    Result, SDModel, SamplingConfig,
+    Result, SDModel, SamplingConfig, SeedOptions,
 };
 use tokio::sync::mpsc;
 
@@ -34,7 +34,11 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let request = over(SamplingConfig::default())?;
     request.validate()?;
     let options = args.load.options()?;
-    let naming = Naming::new(args.files.out.as_deref(), request.batch)?;
+    let naming = Naming::new(
+        args.files.out.as_deref(),
+        request.batch,
+        request.seeds.variation_strength > 0.0,
+    )?;
     naming.check_writable(request.batch, request.seed)?;
     use_threads(args.threads)?;
     let source = chosen::source(args.model.as_deref())?;
@@ -165,6 +169,17 @@ impl PictureArgs {
         }
     }
 
+    fn seeds(&self, base: SeedOptions) -> SeedOptions {
+        let strength = self.variation_strength;
+        SeedOptions {
+            rng: self.rng.unwrap_or(base.rng),
+            variation_seed: self.variation_seed.or(base.variation_seed),
+            variation_strength: strength.unwrap_or(base.variation_strength),
+            resize_from: self.seed_resize_from.or(base.resize_from),
+            eta_delta: self.ensd.unwrap_or(base.eta_delta),
+        }
+    }
+
     /// `base` with what the user gave in its place.
     fn over(&self, base: SamplingConfig) -> SamplingConfig {
         SamplingConfig {
@@ -173,6 +188,7 @@ impl PictureArgs {
             guidance_scale: self.guidance.unwrap_or(base.guidance_scale),
             guidance_rescale: self.guidance_rescale.unwrap_or(base.guidance_rescale),
             seed: self.seed.or(base.seed),
+            seeds: self.seeds(base.seeds),
             sampler: self.sampler.clone().or(base.sampler),
             schedule: self.schedule.clone().or(base.schedule),
             levels: self.levels().or(base.levels),

@@ -20,8 +20,8 @@ pub(crate) enum Naming {
 }
 
 impl Naming {
-    /// Reads `--out` for a run of `batch` pictures.
-    pub(crate) fn new(out: Option<&Path>, batch: usize) -> Result<Self> {
+    /// Reads `--out` for a run of `batch` pictures, whose seeds may all be one.
+    pub(crate) fn new(out: Option<&Path>, batch: usize, one_seed: bool) -> Result<Self> {
         let Some(out) = out else {
             return Ok(Self::Fresh {
                 folder: PathBuf::from("."),
@@ -57,7 +57,7 @@ impl Naming {
         } else {
             folder
         };
-        let distinct = name.contains(SEED) || name.contains(INDEX);
+        let distinct = (name.contains(SEED) && !one_seed) || name.contains(INDEX);
         let name = if batch > 1 && !distinct {
             with_index(&name)
         } else {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn names(out: &str, batch: usize) -> Vec<String> {
-        let naming = Naming::new(Some(Path::new(out)), batch).unwrap();
+        let naming = Naming::new(Some(Path::new(out)), batch, false).unwrap();
         let paths = naming.paths(batch, 7);
         paths.map(|path| path.display().to_string()).collect()
     }
@@ -168,9 +168,17 @@ mod tests {
     }
 
     #[test]
+    fn pictures_of_one_seed_are_told_apart_by_their_index() {
+        let naming = |name| Naming::new(Some(Path::new(name)), 2, true).unwrap();
+        for (name, expected) in [("{seed}.png", "7-2.png"), ("{index}-{seed}.png", "2-7.png")] {
+            assert_eq!(naming(name).path(1, 7), Path::new(expected));
+        }
+    }
+
+    #[test]
     fn default_names_never_replace_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        let naming = Naming::new(Some(folder.path()), 1).unwrap();
+        let naming = Naming::new(Some(folder.path()), 1, false).unwrap();
         for expected in ["tintype-7.png", "tintype-7-2.png", "tintype-7-3.png"] {
             let path = naming.path(0, 7);
             assert_eq!(path, folder.path().join(expected));
@@ -189,7 +197,7 @@ mod tests {
             ("nowhere/..", ErrorKind::InvalidConfig, "picture.png"),
         ];
         for (out, kind, hint) in cases {
-            let error = Naming::new(Some(Path::new(out)), 1).unwrap_err();
+            let error = Naming::new(Some(Path::new(out)), 1, false).unwrap_err();
             assert_eq!(error.kind(), kind, "{out}");
             assert!(error.hint().unwrap().contains(hint), "{out}: {error}");
         }

@@ -44,6 +44,15 @@ struct Settings<'a> {
     guidance_rescale: f64,
     /// Of the first picture.
     seed: Option<u64>,
+    rng: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variation_seed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variation_strength: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed_resize_from: Option<(usize, usize)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ensd: Option<i64>,
     sampler: Option<&'a str>,
     schedule: Option<&'a str>,
     /// `None` is the sampler's own.
@@ -193,6 +202,11 @@ impl<'a> Settings<'a> {
             guidance_scale: config.guidance_scale,
             guidance_rescale: config.guidance_rescale,
             seed: first.map_or(config.seed, |picture| Some(picture.seed)),
+            rng: config.seeds.rng.name(),
+            variation_seed: first.and_then(|picture| picture.parameters.variation_seed()),
+            variation_strength: Some(config.seeds.variation_strength).filter(|&share| share > 0.0),
+            seed_resize_from: config.seeds.resize_from,
+            ensd: Some(config.seeds.eta_delta).filter(|&delta| delta != 0),
             sampler: first.and_then(|picture| picture.parameters.sampler()),
             schedule: first.map(|picture| picture.parameters.schedule_type()),
             eta: config.noise.eta,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::rng::BrownianNoise;
+use crate::rng::{BrownianNoise, RngKind};
 
 #[test]
 fn noise_is_torchsdes_to_the_last_bit_but_one() {
@@ -14,7 +14,7 @@ fn noise_is_torchsdes_to_the_last_bit_but_one() {
     for case in record["cases"].as_array().unwrap() {
         let seed = case["seed"].as_u64().unwrap();
         let (min, max) = (case["min"].as_f64().unwrap(), case["max"].as_f64().unwrap());
-        let mut path = BrownianNoise::new(&[seed], &[1, 2, 2, 4], min, max);
+        let mut path = BrownianNoise::new((RngKind::TorchCpu, &[seed]), &[1, 2, 2, 4], min, max);
         let sigmas: Vec<f32> = serde_json::from_value(case["sigmas"].clone()).unwrap();
         let rows: Vec<Vec<f32>> = serde_json::from_value(case["noise"].clone()).unwrap();
         for (pair, expected) in sigmas.windows(2).zip(rows) {
@@ -32,7 +32,7 @@ fn noise_is_torchsdes_to_the_last_bit_but_one() {
 /// Increments of neighbouring pieces add up to that of the whole, whichever is asked first.
 #[test]
 fn a_path_does_not_depend_on_where_it_is_looked_at() {
-    let path = || BrownianNoise::new(&[7, 8], &[2, 1, 4, 4], 0.03, 14.6);
+    let path = || BrownianNoise::new((RngKind::TorchCpu, &[7, 8]), &[2, 1, 4, 4], 0.03, 14.6);
     let (top, middle, bottom) = (12.0_f32, 3.25_f32, 0.5_f32);
     let whole = path().between(top, bottom);
     let mut other = path();
@@ -50,10 +50,10 @@ fn a_path_does_not_depend_on_where_it_is_looked_at() {
 
 #[test]
 fn noise_outside_the_path_and_of_no_width_is_finite() {
-    let mut path = BrownianNoise::new(&[1], &[1, 1, 4, 4], 0.03, 14.6);
+    let mut path = BrownianNoise::new((RngKind::TorchCpu, &[1]), &[1, 1, 4, 4], 0.03, 14.6);
     for (from, to) in [(1.0, 1.0), (0.0, 5.0), (20.0, 15.0), (14.6, 0.0)] {
         assert_eq!(path.between(from, to).first_non_finite(), None);
     }
-    let mut point = BrownianNoise::new(&[1], &[1, 1, 4, 4], 2.0, 2.0);
+    let mut point = BrownianNoise::new((RngKind::TorchCpu, &[1]), &[1, 1, 4, 4], 2.0, 2.0);
     assert_eq!(point.between(2.0, 1.0).first_non_finite(), None);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Dummy, neighbour_network};
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
-use crate::rng::TorchNoise;
+use crate::rng::{RngKind, SeededNoise};
 use crate::samplers::schedule::{SCHEDULES, StepTable, k_tests};
 use crate::samplers::{NoiseOptions, NoiseSource, SAMPLERS, SamplerSpec};
 
@@ -79,7 +79,7 @@ fn difference(case: &Value, shape: &[usize]) -> f32 {
         },
     )
     .unwrap();
-    let mut noise = TorchNoise::new([case["seed"].as_u64().unwrap()]);
+    let mut noise = SeededNoise::new(RngKind::TorchCpu, [case["seed"].as_u64().unwrap()]);
     let start = scheduler.plan().start(noise.noise(shape));
     let mut denoiser = Dummy {
         schedule: scheduler.schedule(),

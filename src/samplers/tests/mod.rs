@@ -14,7 +14,7 @@ use super::{Denoiser, Guided, NoiseOptions, NoiseSource, Plan};
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::error::Result;
 use crate::host::HostTensor;
-use crate::rng::{BrownianNoise, TorchGenerator};
+use crate::rng::{BrownianNoise, RngKind, TorchGenerator};
 
 /// The share of the network's output that the unconditional one has.
 const WITHOUT_PROMPT: f32 = 0.9;
@@ -72,7 +72,12 @@ const SEED_OF_PATHS: u64 = 0;
 
 impl NoiseSource for OneGenerator {
     fn brownian(&self, shape: &[usize], sigma_min: f64, sigma_max: f64) -> BrownianNoise {
-        BrownianNoise::new(&vec![SEED_OF_PATHS; shape[0]], shape, sigma_min, sigma_max)
+        BrownianNoise::new(
+            (RngKind::TorchCpu, &vec![SEED_OF_PATHS; shape[0]]),
+            shape,
+            sigma_min,
+            sigma_max,
+        )
     }
 
     fn noise(&mut self, shape: &[usize]) -> HostTensor {

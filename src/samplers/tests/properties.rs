@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{neighbour_network, run, scheduler};
 use crate::HostTensor;
 use crate::error::{Error, ErrorKind};
-use crate::rng::TorchNoise;
+use crate::rng::{RngKind, SeededNoise};
 use crate::samplers::tests::Dummy;
 use crate::samplers::{Coordinates, Denoiser, Guided, NoiseSource, SAMPLERS, SamplerKind};
 
@@ -27,7 +27,7 @@ fn a_batch_is_its_pictures_byte_for_byte() {
         let scheduler = scheduler(&config(), row.name, 6).unwrap();
         let seeds = [7, 8, 9];
         let picture = |seeds: &[u64]| {
-            let mut noise = TorchNoise::new(seeds.iter().copied());
+            let mut noise = SeededNoise::new(RngKind::TorchCpu, seeds.iter().copied());
             let start = noise.noise(&[seeds.len(), 4, 4, 4]);
             run(
                 &scheduler,
@@ -103,7 +103,7 @@ impl Denoiser for Perfect<'_> {
 
 #[test]
 fn a_perfect_denoiser_gives_the_picture() {
-    let mut noise = TorchNoise::new([1]);
+    let mut noise = SeededNoise::new(RngKind::TorchCpu, [1]);
     let picture = noise.noise(&[1, 4, 4, 4]);
     for row in SAMPLERS {
         let scheduler = scheduler(&config(), row.name, 24).unwrap();
@@ -129,7 +129,7 @@ fn a_perfect_denoiser_gives_the_picture() {
 fn the_observer_sees_every_step_and_can_stop_the_run() {
     for row in SAMPLERS {
         let scheduler = scheduler(&config(), row.name, 5).unwrap();
-        let mut noise = TorchNoise::new([3]);
+        let mut noise = SeededNoise::new(RngKind::TorchCpu, [3]);
         let start = scheduler.plan().start(noise.noise(&[1, 4, 4, 4]));
         let mut denoiser = Dummy {
             schedule: scheduler.schedule(),
@@ -185,7 +185,7 @@ fn every_number_of_steps_runs_or_says_why_not() {
                 config["timestep_spacing"] = json!(spacing);
                 match scheduler(&config, row.name, steps) {
                     Ok(scheduler) => {
-                        let mut noise = TorchNoise::new([5]);
+                        let mut noise = SeededNoise::new(RngKind::TorchCpu, [5]);
                         let start = scheduler.plan().start(noise.noise(&[1, 1, 4, 4]));
                         let found = run(&scheduler, start, &mut noise, neighbour_network);
                         assert_eq!(

@@ -475,3 +475,49 @@ fn every_combination_is_a_picture_of_its_own() {
     assert_eq!(document["settings"]["combinatorial"], true);
     assert_eq!(document["settings"]["prompt"], request[1]);
 }
+
+#[test]
+fn seed_options_reach_the_picture_and_its_settings() {
+    let place = place_with("sd15");
+    let run = place.run(with(&[
+        "--rng",
+        "NV",
+        "--variation-seed",
+        "7",
+        "--variation-strength",
+        "0.3",
+        "--seed-resize-from",
+        "32x48",
+        "--ensd",
+        "-5",
+        "--batch",
+        "2",
+        "--out",
+        "{seed}.png",
+        "--json",
+    ]));
+    let report: Value = serde_json::from_str(&run.ok()).unwrap();
+    for (index, name) in ["42-1.png", "42-2.png"].into_iter().enumerate() {
+        let image = &report["images"][index];
+        assert_eq!(image["path"], name);
+        let text = image["parameters"].as_str().unwrap();
+        let expected = format!(
+            "Variation seed: {}, Variation seed strength: 0.3, Seed resize from: 32x48, ENSD: -5, RNG: NV",
+            7 + index
+        );
+        assert!(text.contains(&expected), "{text}");
+        let inspected = place.run(["inspect", name]).ok();
+        assert!(inspected.contains(&expected), "{inspected}");
+    }
+    assert_eq!(report["settings"]["rng"], "gpu");
+    assert_eq!(report["settings"]["variation_seed"], 7);
+    assert_eq!(report["settings"]["ensd"], -5);
+    for (bad, words) in [
+        (["--rng", "dice"], "dice"),
+        (["--seed-resize-from", "512"], "512x768"),
+        (["--variation-seed", "7"], "--variation-strength"),
+    ] {
+        let message = place.run(with(&bad)).fails_with(2);
+        assert!(message.contains(words), "{message}");
+    }
+}
