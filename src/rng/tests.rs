@@ -195,8 +195,9 @@ fn starts_and_what_follows_are_the_webuis() {
             let expected: Vec<f32> = serde_json::from_value(expected.clone()).unwrap();
             assert_eq!(found.data().len(), expected.len());
             for (found, expected) in found.data().iter().zip(expected) {
+                // The arc cosine magnifies f32's rounding where two columns are nearly opposite.
                 assert!(
-                    (found - expected).abs() < 2e-6,
+                    (found - expected).abs() < 1e-5,
                     "{seeds:?}: {found}, expected {expected}"
                 );
             }
