@@ -9,7 +9,7 @@ use crate::rng::PictureSeeds;
 use crate::samplers::Coordinates;
 use crate::samplers::schedule::{CustomLevels, ScheduleKind};
 
-/// What made the picture that started from `seeds` with `config`, whose prompts were chosen from those of `template`: enough for `tintype` and the webui to make it again.
+/// What made the picture that started from `seeds` with `config`, whose prompts were chosen from those of `template`: enough for `tintype` to make it again.
 pub(super) fn of(
     model: &SDModel,
     config: &SamplingConfig,

@@ -36,7 +36,7 @@ pub struct SamplingConfig {
     /// Denoising steps, 1 to the number of training steps (1000 for every published model).
     pub steps: usize,
     /// Weight of the prompt against the negative prompt, 0 or more. At 1 and below one pass a step is
-    /// enough and the negative prompt has no effect.
+    /// enough and the negative prompt has no effect, but with CFG++ samplers and composed prompts.
     pub guidance_scale: f64,
     /// Share, 0 to 1, by which the guided prediction is brought back to the conditional one's contrast
     /// (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4).

@@ -17,9 +17,12 @@ const SQUARE: f64 = 1.0 / 1.1;
 /// Most products formed for one text, a second's work; pages of brackets inside brackets are refused.
 const MAX_PRODUCTS: usize = 200_000_000;
 
+/// Most oddities told of one text.
+const MAX_NOTES: usize = 8;
+
 /// What a text is made of.
 static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\\[()\[\]\\]|\\|\(|\[|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\\()\[\]:]+|:")
+    Regex::new(r"\\[()\[\]\\]|\\|\(|\[|:\s*([+-]?[.0-9]+)\s*\)|\)|\]|[^\\()\[\]:]+|:")
         .expect("the pattern is valid; this is a bug")
 });
 
@@ -254,7 +257,14 @@ impl Reader {
     }
 
     fn note(&mut self, range: Range<usize>, message: String) {
-        self.oddities.push(Oddity { range, message });
+        match self.oddities.len() {
+            0..MAX_NOTES => self.oddities.push(Oddity { range, message }),
+            MAX_NOTES => self.oddities.push(Oddity {
+                range,
+                message: "more of this kind follows".to_owned(),
+            }),
+            _ => {}
+        }
     }
 
     /// Neighbours of equal weight as one piece.

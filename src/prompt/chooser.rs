@@ -259,6 +259,10 @@ mod tests {
             let mut chooser = Chooser::new(&long, None, &default).unwrap();
             chooser.picture(0, 1).unwrap();
         }
+        for (open, close) in [("[", "}"), ("{[}|", "}")] {
+            let long = open.repeat(200_000) + &close.repeat(200_000);
+            drop(Chooser::new(&long, None, &default));
+        }
         let nested = "{".repeat(100_000) + &"}".repeat(100_000);
         assert!(Chooser::new(&nested, None, &default).unwrap().is_constant());
     }

@@ -173,6 +173,17 @@ fn a_text_holds_one_evaluation_longer_than_its_step() {
 }
 
 #[test]
+fn digits_of_other_scripts_are_words() {
+    assert!(Prompt::parse("(a:\u{661})", Role::Positive).is_ok());
+}
+
+#[test]
+fn oddities_without_end_are_told_once() {
+    let found = Prompt::parse(&"(".repeat(10_000), Role::Positive).unwrap();
+    assert!(found.warnings.len() < 20, "{}", found.warnings.len());
+}
+
+#[test]
 fn oddities_are_warned_of_with_their_place() {
     let cases = [
         ("a (b", "`(` is never closed", 2..3),

@@ -128,11 +128,13 @@ impl Sampler for Dpmpp2m {
             self.clip.apply(&mut denoised);
             history.truncate(self.order - 1);
             history.push_front(denoised);
-            let order = self.order_at(
-                index + run.plan.skipped(),
-                run.plan.full_len(),
-                history.len(),
-            );
+            // The rules of higher order have no limit at sigma 0.
+            let known = if step.to.sigma > 0.0 {
+                history.len()
+            } else {
+                1
+            };
+            let order = self.order_at(index + run.plan.skipped(), run.plan.full_len(), known);
             self.advance(&mut x, &steps[..=index], &history, order)?;
             if index + 1 == steps.len() {
                 // Where the end is not at sigma 0, upstream's latents stay variance-preserving.

@@ -30,6 +30,8 @@ impl Restart {
         let mut sigmas = levels::sigmas(schedule, steps)?;
         let count = sigmas.len() - 1;
         let (length, times) = match count {
+            // Levels of the user's own stay as they are.
+            _ if schedule.has_own_levels() => (0, 0),
             0..20 => (0, 0),
             20..36 => (9, 1),
             _ => (count / 4, 2),

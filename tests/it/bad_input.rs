@@ -95,6 +95,11 @@ fn settings_out_of_range_are_named() {
             InvalidConfig,
             &["sigmas do not fall", "2 follows 1"],
         ),
+        (
+            |c| c.levels = Some(CustomLevels::Sigmas(vec![1e-50])),
+            InvalidConfig,
+            &["too near"],
+        ),
     ];
     let mut failures = Vec::new();
     for (change, kind, words) in cases {

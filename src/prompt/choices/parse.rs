@@ -82,36 +82,77 @@ pub(super) fn parse_items(text: &str, wildcards: bool, depth: usize) -> Result<V
     Ok(items)
 }
 
-/// The closing brace of each opening one that has a `|` of its own. One pass, since braces that are only text may be
-/// nested without end.
-fn matching_braces(text: &str) -> HashMap<usize, usize> {
-    let mut closes = HashMap::new();
-    let mut open: Vec<(char, usize, bool)> = Vec::new();
-    let mut escaped = false;
-    for (at, char) in text.char_indices() {
+/// An opened bracket: which, where, and whether a `|` of its own follows.
+struct Opened {
+    bracket: char,
+    start: usize,
+    bar: bool,
+}
+
+/// What a character does to the brackets before it.
+enum Seen {
+    Nothing,
+    /// A `|` outside of all brackets.
+    OuterBar,
+    /// The end of this brace.
+    Closed(Opened),
+}
+
+/// The brackets that are open at a place of a text. A `}` ends the last `{` and with it what was opened since; its
+/// time is bounded by what was opened.
+#[derive(Default)]
+struct Nesting {
+    open: Vec<Opened>,
+    braces: usize,
+    escaped: bool,
+}
+
+impl Nesting {
+    fn step(&mut self, at: usize, char: char) -> Seen {
+        if std::mem::take(&mut self.escaped) {
+            return Seen::Nothing;
+        }
         match char {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '{' | '[' => open.push((char, at, false)),
-            '|' => {
-                if let Some((_, _, bar)) = open.last_mut() {
-                    *bar = true;
-                }
+            '\\' => self.escaped = true,
+            '{' | '[' => {
+                self.braces += usize::from(char == '{');
+                self.open.push(Opened {
+                    bracket: char,
+                    start: at,
+                    bar: false,
+                });
             }
-            ']' if open.last().is_some_and(|top| top.0 == '[') => drop(open.pop()),
-            '}' => {
-                if let Some(place) = open.iter().rposition(|top| top.0 == '{') {
-                    let (_, start, bar) = open[place];
-                    open.truncate(place);
-                    if bar {
-                        closes.insert(start, at);
+            '|' => match self.open.last_mut() {
+                Some(top) => top.bar = true,
+                None => return Seen::OuterBar,
+            },
+            ']' if self.open.last().is_some_and(|top| top.bracket == '[') => {
+                self.open.pop();
+            }
+            '}' if self.braces > 0 => {
+                while let Some(top) = self.open.pop() {
+                    if top.bracket == '{' {
+                        self.braces -= 1;
+                        return Seen::Closed(top);
                     }
                 }
             }
             _ => {}
         }
+        Seen::Nothing
     }
-    closes
+}
+
+/// The closing brace of each opening one that has a `|` of its own. One pass, since braces that are only text may be
+/// nested without end.
+fn matching_braces(text: &str) -> HashMap<usize, usize> {
+    let mut nesting = Nesting::default();
+    text.char_indices()
+        .filter_map(|(at, char)| match nesting.step(at, char) {
+            Seen::Closed(brace) if brace.bar => Some((brace.start, at)),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The options of what stands between braces; `None` where it is no choice.
@@ -143,20 +184,12 @@ fn parse_choice(inner: &str, wildcards: bool, depth: usize) -> Result<Option<Vec
 
 /// The places of the `|` that part options: neither escaped nor inside other brackets.
 fn bars_of(inner: &str) -> Vec<usize> {
-    let mut bars = Vec::new();
-    let mut depth = 0_usize;
-    let mut escaped = false;
-    for (at, char) in inner.char_indices() {
-        match char {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '{' | '[' => depth += 1,
-            '}' | ']' => depth = depth.saturating_sub(1),
-            '|' if depth == 0 => bars.push(at),
-            _ => {}
-        }
-    }
-    bars
+    let mut nesting = Nesting::default();
+    inner
+        .char_indices()
+        .filter(|&(at, char)| matches!(nesting.step(at, char), Seen::OuterBar))
+        .map(|(at, _)| at)
+        .collect()
 }
 
 pub(super) fn parse_option(text: &str, wildcards: bool, depth: usize) -> Result<ChoiceOption> {

@@ -55,9 +55,9 @@ impl CustomLevels {
                     .with_hint("give the largest first"),
             );
         }
-        if matches!(self, Self::Sigmas(_)) && values[0] == 0.0 {
+        if matches!(self, Self::Sigmas(_)) && values[0] as f32 <= 0.0 {
             return Err(Error::invalid(
-                "sigmas begin with 0, which leaves nothing to do",
+                "sigmas begin with 0 or too near it, which leaves nothing to do",
             ));
         }
         Ok(())

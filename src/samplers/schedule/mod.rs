@@ -195,6 +195,11 @@ impl NoiseSchedule {
         self.settings.sigmas != ScheduleKind::Automatic
     }
 
+    /// Whether the caller gave the levels one by one.
+    pub(crate) fn has_own_levels(&self) -> bool {
+        self.settings.custom.is_some()
+    }
+
     /// Whether the levels are those of k-diffusion and the webuis even for samplers that have diffusers'
     /// own for `Automatic` and the curves diffusers knows.
     pub(crate) fn has_k_levels(&self) -> bool {

@@ -120,11 +120,12 @@ fn final_latents_are_those_of_the_webuis() {
 /// Prints the tables of `docs/samplers.md`: `cargo test --workspace --lib tables_of_the_docs -- --nocapture`.
 #[test]
 fn the_tables_of_the_docs_name_every_row() {
+    let docs = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/samplers.md"));
     println!(
         "| sampler | webui's name | evaluations a step | options | when |\n|---|---|---|---|---|"
     );
     for row in SAMPLERS {
-        println!(
+        let line = format!(
             "| `{}` | {} | {} | {} | {} |",
             row.name,
             row.label,
@@ -132,14 +133,15 @@ fn the_tables_of_the_docs_name_every_row() {
             options(row),
             row.help
         );
+        println!("{line}");
+        assert!(docs.contains(&line), "docs/samplers.md lacks {line}");
     }
     println!("\n| schedule | webui's name | what it does | worst difference |\n|---|---|---|---|");
     let schedules = k_tests::worst_differences();
     for row in SCHEDULES.iter().filter(|row| row.name != "automatic") {
-        println!(
-            "| `{}` | {} | {} | {:.1e} |",
-            row.name, row.label, row.help, schedules[row.name]
-        );
+        let line = format!("| `{}` | {} | {} |", row.name, row.label, row.help);
+        println!("{line} {:.1e} |", schedules[row.name]);
+        assert!(docs.contains(&line), "docs/samplers.md lacks {line}");
     }
     println!("\n| sampler | reference | runs | worst difference |\n|---|---|---|---|");
     let (on_sigmas, of_diffusers) = (
@@ -163,10 +165,9 @@ fn the_tables_of_the_docs_name_every_row() {
         );
         for (reference, worst) in found {
             if let Some((difference, count)) = worst {
-                println!(
-                    "| `{}` | {reference} | {count} | {difference:.1e} |",
-                    row.name
-                );
+                let line = format!("| `{}` | {reference} | {count} |", row.name);
+                println!("{line} {difference:.1e} |");
+                assert!(docs.contains(&line), "docs/samplers.md lacks {line}");
             }
         }
     }
