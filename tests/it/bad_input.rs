@@ -18,7 +18,7 @@ type Case = (fn(&mut SamplingConfig), ErrorKind, &'static [&'static str]);
 fn settings_out_of_range_are_named() {
     use ErrorKind::InvalidConfig;
     let (_folder, model) = load("sd15", EngineKind::Auto);
-    let cases: [Case; 17] = [
+    let cases: [Case; 18] = [
         (
             |c| c.width = 100,
             InvalidConfig,
