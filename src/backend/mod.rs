@@ -6,6 +6,7 @@ mod conditions;
 mod model;
 mod parameters;
 mod pipeline;
+mod recorded;
 mod report;
 mod worker;
 
@@ -20,6 +21,7 @@ pub use chunked::{CountedText, MAX_CHUNKS};
 pub use clip::{ClipTextEncoder, TextEmbeddings};
 pub use model::{LoadOptions, SDModel};
 pub use pipeline::{GeneratedImage, Timings};
+pub use recorded::{NotHonoured, Recorded};
 pub use report::{ComponentReport, ModelReport, WrongShape, inspect};
 pub use sampling::SamplingConfig;
 pub use scheduler::{Scheduler, SchedulerConfig};

@@ -20,7 +20,6 @@ pub(super) fn of(
     let negative = |config: &SamplingConfig| config.negative_prompt.clone();
     let chosen_negative = negative(template).filter(|_| negative(config) != negative(template));
     let settings = scheduler.schedule().settings();
-    let clip_skip = config.clip_skip.filter(|&skip| skip > 1);
     let engine = model.engine();
     let webui = config.text.syntax == PromptSyntax::Webui;
     let emphasis = config.text.emphasis;
@@ -52,7 +51,7 @@ pub(super) fn of(
         ("Variation seed", variation_seed),
         ("Variation seed strength", strength),
         ("Seed resize from", resize_from),
-        ("Clip skip", clip_skip.map(|skip| skip.to_string())),
+        ("Clip skip", config.clip_skip.map(|skip| skip.to_string())),
         ("ENSD", ensd.map(|delta| delta.to_string())),
         ("RNG", Some(seeds.rng.label().to_owned())),
     ];

@@ -2,16 +2,21 @@
 //!
 //! The text is the webui's `parameters` format (AUTOMATIC1111 stable-diffusion-webui,
 //! `modules/infotext_utils.py`), which the tools around Stable Diffusion read and write; [`Parameters`] is that
-//! text taken apart. PNG carries it in a `tEXt` or `iTXt` chunk.
+//! text taken apart. PNG carries it in a `tEXt` or `iTXt` chunk, JPEG and WebP in the user comment of their EXIF block.
 
+mod difference;
+mod exif;
 mod infotext;
 mod output;
 mod parameters;
+mod picture_file;
 mod png_text;
 
 #[cfg(test)]
 mod tests;
 
+pub use difference::PictureDifference;
 pub use output::{check_writable, write_atomically};
 pub use parameters::Parameters;
-pub use png_text::{PARAMETERS_KEYWORD, read_parameters, read_png_text, write_png};
+pub use picture_file::{PictureFile, PictureFormat, read_parameters, read_picture};
+pub use png_text::{PARAMETERS_KEYWORD, read_png_text, write_png};

@@ -5,19 +5,16 @@
 //! to a gigabyte.
 
 use std::io::Cursor;
-use std::path::Path;
 
 use image::RgbImage;
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits};
 
 use super::Parameters;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Keyword under which the webui and its kin keep [`Parameters`].
 pub const PARAMETERS_KEYWORD: &str = "parameters";
 
-/// Largest file that is read for its texts.
-const MAX_FILE_BYTES: u64 = 512 << 20;
 /// What the decoder may hold of a file's chunks beside the picture.
 const MAX_CHUNK_BYTES: usize = 64 << 20;
 /// What the texts of a file may take together once inflated.
@@ -116,31 +113,4 @@ impl Texts {
             self.kept.push((keyword.to_owned(), text));
         }
     }
-}
-
-/// Reads what a PNG file says it was made with; `None` when it says nothing.
-///
-/// # Errors
-/// When the file cannot be read or is not a PNG.
-pub fn read_parameters(path: &Path) -> Result<Option<Parameters>> {
-    let facts = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if !facts.is_file() {
-        return Err(Error::malformed(format!(
-            "{}: found a folder or device, expected a PNG file",
-            path.display()
-        )));
-    }
-    if facts.len() > MAX_FILE_BYTES {
-        return Err(Error::malformed(format!(
-            "{}: {} bytes, expected a PNG of at most {MAX_FILE_BYTES}",
-            path.display(),
-            facts.len()
-        )));
-    }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let texts = read_png_text(&bytes).context(path.display())?;
-    let text = texts
-        .iter()
-        .find(|(keyword, _)| keyword == PARAMETERS_KEYWORD);
-    Ok(text.map(|(_, text)| Parameters::parse(text)))
 }

@@ -327,3 +327,82 @@ fn reads_parameters_of_a_file() {
     let error = read_parameters(&folder.path().join("none.png")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
+
+fn data(name: &str) -> std::path::PathBuf {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join("tests/data/pictures").join(name)
+}
+
+#[test]
+fn reads_the_user_comments_of_jpeg_and_webp() {
+    let cases = [
+        ("webui.jpg", PictureFormat::Jpeg),
+        ("webui.webp", PictureFormat::WebP),
+        ("other.jpg", PictureFormat::Jpeg),
+    ];
+    for (name, format) in cases {
+        let file = read_picture(&data(name)).unwrap();
+        assert_eq!(file.format, format, "{name}");
+        assert_eq!(file.pixels.dimensions(), (16, 8), "{name}");
+        let parameters = file.parameters.unwrap();
+        assert_eq!(parameters.prompt, "a cat, 猫", "{name}");
+        assert_eq!(parameters.negative_prompt, "blurry: very", "{name}");
+        assert_eq!(parameters.get("Lora hashes"), Some("a: 1, b: 2"), "{name}");
+        assert_eq!(read_parameters(&data(name)).unwrap(), Some(parameters));
+    }
+    // Lossless, so that the pixels are known.
+    let webp = read_picture(&data("webui.webp")).unwrap();
+    assert!(webp.pixels.pixels().all(|pixel| pixel.0 == [200, 100, 50]));
+}
+
+#[test]
+fn damaged_pictures_never_panic_and_a_damaged_comment_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    for name in ["webui.jpg", "webui.webp", "other.jpg"] {
+        let whole = std::fs::read(data(name)).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xFF;
+            std::fs::write(&path, &bytes).unwrap();
+            let _ = read_parameters(&path);
+            std::fs::write(&path, &whole[..at]).unwrap();
+            let _ = read_parameters(&path);
+        }
+    }
+    let mut bytes = std::fs::read(data("webui.jpg")).unwrap();
+    let order = bytes.windows(4).position(|four| four == b"MM\0*").unwrap();
+    bytes[order] = b'X';
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(read_picture(&path).unwrap().parameters, None);
+}
+
+#[test]
+fn exif_of_all_kinds() {
+    let block = |charset: &[u8], text: &[u8]| {
+        let mut bytes = b"II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x1a\0\0\0\0\0\0\0".to_vec();
+        bytes.extend(b"\x01\0\x86\x92\x07\0");
+        bytes.extend(
+            u32::try_from(charset.len() + text.len())
+                .unwrap()
+                .to_le_bytes(),
+        );
+        bytes.extend(44_u32.to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(charset);
+        bytes.extend(text);
+        bytes
+    };
+    let read = |charset: &[u8], text: &[u8]| exif::user_comment(&block(charset, text));
+    assert_eq!(read(b"ASCII\0\0\0", b"a cat\0").as_deref(), Some("a cat"));
+    assert_eq!(read(&[0; 8], "猫".as_bytes()).as_deref(), Some("猫"));
+    assert_eq!(read(b"UNICODE\0", b"\xff\xfea\0").as_deref(), Some("a"));
+    assert_eq!(read(b"UNICODE\0", b"\xfe\xff\0a").as_deref(), Some("a"));
+    assert_eq!(read(b"UNICODE\0", b"\0ab").as_deref(), Some("a"));
+    assert_eq!(read(b"JIS\0\0\0\0\0", b"a"), None);
+    assert_eq!(read(b"ASCII", b""), None);
+    let mut far = block(b"ASCII\0\0\0", b"a");
+    far[36..40].copy_from_slice(&[0xFF; 4]);
+    assert_eq!(exif::user_comment(&far), None);
+    assert_eq!(exif::user_comment(b""), None);
+}

@@ -49,6 +49,8 @@ pub(crate) struct TalkArgs {
 pub(crate) enum Command {
     /// Make pictures from a prompt
     Generate(Box<GenerateArgs>),
+    /// Make a picture again from the settings in its file, and compare the two
+    Replay(Box<ReplayArgs>),
     /// Say what a model holds and needs, or how a picture was made
     Inspect(InspectArgs),
     /// Show what a prompt means: parts, changes over the steps, chunks, tokens and weights
@@ -252,10 +254,39 @@ pub(crate) struct FileArgs {
     pub(crate) out: Option<PathBuf>,
 }
 
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// A PNG, JPEG or WebP picture with the webui's `parameters` text in it
+    #[arg(value_name = "PICTURE")]
+    pub(crate) picture: PathBuf,
+    /// Model: a diffusers folder, a .safetensors or .ckpt file, or a hub id `owner/name[@revision]`
+    /// [default: the small model in the box, where it was compiled in]
+    #[arg(short, long, value_name = "PATH_OR_ID", env = "TINTYPE_MODEL")]
+    pub(crate) model: Option<String>,
+    /// File to write the new picture to, replaced if it exists, or an existing folder [default: it is not
+    /// written]
+    #[arg(short, long, value_name = "PATH", env = "TINTYPE_OUT")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// CPU threads, 1 or more [default: all]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "TINTYPE_THREADS",
+        help_heading = "Model",
+        value_parser = parse_count
+    )]
+    pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+}
+
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A model (folder, .safetensors or .ckpt file, hub id) or a PNG picture [default: the small model in
+    /// A model (folder, .safetensors or .ckpt file, hub id) or a PNG, JPEG or WebP picture [default: the small model in
     /// the box, where it was compiled in]
     #[arg(value_name = "PATH_OR_ID", env = "TINTYPE_MODEL")]
     pub(crate) subject: Option<String>,

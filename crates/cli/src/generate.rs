@@ -77,7 +77,7 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     outcome
 }
 
-fn load(
+pub(crate) fn load(
     source: &ModelSource,
     options: &LoadOptions,
     progress: &Progress,
@@ -132,7 +132,7 @@ fn denoise(
     Ok(())
 }
 
-fn use_threads(threads: Option<usize>) -> Result<()> {
+pub(crate) fn use_threads(threads: Option<usize>) -> Result<()> {
     let Some(threads) = threads else {
         return Ok(());
     };

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use tintype::metadata::PictureFormat;
 use tintype::weights::Card;
 use tintype::{ComponentReport, ModelReport};
 
@@ -20,7 +21,7 @@ const UNUSED_LISTED: usize = 8;
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs, talk: Talk) -> anyhow::Result<()> {
     if let Some(subject) = args.subject.as_ref().map(Path::new)
-        && is_png(subject)
+        && is_picture(subject)
     {
         return picture::run(subject, args.form.form());
     }
@@ -36,14 +37,14 @@ pub(crate) fn run(args: &InspectArgs, talk: Talk) -> anyhow::Result<()> {
     }
 }
 
-/// Whether the file begins as a PNG does; its name says nothing.
-fn is_png(path: &Path) -> bool {
-    let mut start = [0; 8];
+/// Whether the file begins as a picture does; its name says nothing.
+fn is_picture(path: &Path) -> bool {
+    let mut start = [0; 12];
     path.is_file()
         && File::open(path)
             .and_then(|mut file| file.read_exact(&mut start))
             .is_ok()
-        && start == *b"\x89PNG\r\n\x1a\n"
+        && PictureFormat::of(&start).is_some()
 }
 
 fn text(report: &ModelReport) -> String {

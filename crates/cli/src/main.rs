@@ -19,6 +19,7 @@ mod picture;
 mod progress;
 mod prompt_args;
 mod pull;
+mod replay;
 mod report;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let talk = logging::start(&cli.talk)?;
     match cli.command {
         Command::Generate(args) => generate::run(&args, talk),
+        Command::Replay(args) => replay::run(&args, talk),
         Command::Inspect(args) => inspect::run(&args, talk),
         Command::Explain(args) => explain::run(&args),
         Command::Pull(args) => pull::run(&args, talk),

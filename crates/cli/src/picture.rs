@@ -1,4 +1,4 @@
-//! `tintype inspect picture.png`: how a picture was made.
+//! `tintype inspect PICTURE`: how a picture was made.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use tintype::{Error, ErrorKind};
 
 use crate::output::{self, Form};
 
-/// The document of `inspect picture.png --json`.
+/// The document of `inspect PICTURE --json`.
 #[derive(Serialize)]
 struct Document<'a> {
     /// The text in the file.
@@ -20,18 +20,21 @@ struct Document<'a> {
     settings: Map<String, Value>,
 }
 
-/// Prints the settings in the PNG at `path`.
+/// The error for a picture that does not say how it was made.
+pub(crate) fn no_parameters(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!(
+            "{}: found no `parameters` text in this picture",
+            path.display()
+        ),
+    )
+    .with_hint("it was made by a program that writes none, or a service has removed it")
+}
+
+/// Prints the settings in the picture at `path`.
 pub(crate) fn run(path: &Path, form: Form) -> anyhow::Result<()> {
-    let parameters = metadata::read_parameters(path)?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "{}: found no `parameters` text in this picture",
-                path.display()
-            ),
-        )
-        .with_hint("it was made by a program that writes none, or a service has removed it")
-    })?;
+    let parameters = metadata::read_parameters(path)?.ok_or_else(|| no_parameters(path))?;
     match form {
         Form::Json => output::write_json(&document(&parameters)),
         Form::Text => Ok(output::write_line(parameters.to_text())?),

@@ -11,6 +11,8 @@ mod hub;
 #[cfg(test)]
 mod in_the_box;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod usage;

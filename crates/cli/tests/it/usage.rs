@@ -41,6 +41,7 @@ fn help_says_what_every_flag_does() {
     let cases: &[&[&str]] = &[
         &["--help"],
         &["generate", "--help"],
+        &["replay", "--help"],
         &["inspect", "--help"],
         &["explain", "--help"],
         &["pull", "--help"],

@@ -1,0 +1,301 @@
+//! The one table of keys that pictures record: what each sets, or why it has no effect.
+
+use std::str::FromStr;
+
+use crate::backend::sampling::SamplingConfig;
+use crate::error::{Error, Result};
+use crate::samplers::schedule::CustomLevels;
+
+/// What becomes of a key.
+#[derive(Clone, Copy)]
+pub(super) enum Use {
+    /// It sets something in the request.
+    Sets(fn(&mut SamplingConfig, &str) -> Result<()>),
+    /// It is held against the model and the engine.
+    Compared,
+    /// It tells where the rest comes from and changes no pixel.
+    Informs,
+    /// It asks for what is not done, unless its value is one of these.
+    Refused {
+        harmless: &'static [&'static str],
+        why: &'static str,
+    },
+}
+
+/// Values that switch a feature off.
+const OFF: &[&str] = &["0", "0.0", "False", "None"];
+
+const HIRES: Use = refused("there is no second pass at a higher resolution");
+const INPAINT: Use = refused("inpainting is not supported");
+const VARIATION: Use = refused("variation seeds are not supported");
+const REFINER: Use = refused("the refiner is not supported");
+const SIGMA_RANGE: Use = refused("the range and power of a schedule cannot be set");
+const MERGING: Use = refused("tokens are not merged");
+const HASHES: Use = refused("networks and embeddings are not supported");
+
+const fn refused(why: &'static str) -> Use {
+    Use::Refused { harmless: OFF, why }
+}
+
+/// Every key that is known, the webui's first and then our own.
+const KEYS: &[(&str, Use)] = &[
+    (
+        "Steps",
+        Use::Sets(|config, value| set(&mut config.steps, value)),
+    ),
+    ("Sampler", Use::Sets(sampler)),
+    ("Schedule type", Use::Sets(schedule)),
+    (
+        "CFG scale",
+        Use::Sets(|config, value| set(&mut config.guidance_scale, value)),
+    ),
+    ("Distilled CFG Scale", refused("only Flux is guided so")),
+    (
+        "Image CFG scale",
+        refused("no model is guided by a picture"),
+    ),
+    (
+        "Seed",
+        Use::Sets(|config, value| set_some(&mut config.seed, value)),
+    ),
+    ("Face restoration", refused("faces are not restored")),
+    ("Size", Use::Sets(size)),
+    ("Model hash", Use::Compared),
+    ("Model", Use::Compared),
+    (
+        "FP8 weight",
+        Use::Refused {
+            harmless: &["Disable"],
+            why: "weights are not held in FP8",
+        },
+    ),
+    ("VAE hash", refused("VAEs are not hashed; compare its name")),
+    ("VAE", Use::Compared),
+    ("Variation seed", VARIATION),
+    ("Variation seed strength", VARIATION),
+    (
+        "Seed resize from",
+        Use::Refused {
+            harmless: &["0x0", "-1x-1"],
+            why: "seeds are not resized",
+        },
+    ),
+    (
+        "Denoising strength",
+        refused("there is no start from a picture and no second pass"),
+    ),
+    ("Conditional mask weight", INPAINT),
+    (
+        "Clip skip",
+        Use::Sets(|config, value| set_some(&mut config.clip_skip, value)),
+    ),
+    (
+        "ENSD",
+        refused("the seed of later noise cannot be set apart"),
+    ),
+    ("Token merging ratio", MERGING),
+    ("Token merging ratio hr", MERGING),
+    (
+        "Init image hash",
+        refused("there is no start from a picture"),
+    ),
+    (
+        "RNG",
+        Use::Refused {
+            harmless: &["CPU"],
+            why: "noise is drawn as torch does on the CPU",
+        },
+    ),
+    ("Tiling", refused("tiling is not supported")),
+    ("Hires prompt", HIRES),
+    ("Hires negative prompt", HIRES),
+    ("Hires upscale", HIRES),
+    ("Hires resize", HIRES),
+    ("Hires steps", HIRES),
+    ("Hires upscaler", HIRES),
+    ("Hires sampler", HIRES),
+    ("Hires schedule type", HIRES),
+    ("Hires checkpoint", HIRES),
+    ("Hires CFG Scale", HIRES),
+    ("Lora hashes", HASHES),
+    ("TI hashes", HASHES),
+    ("TI", HASHES),
+    ("Hypernet", HASHES),
+    ("Hypernet strength", HASHES),
+    (
+        "NGMS",
+        refused("the negative prompt has effect at every sigma"),
+    ),
+    (
+        "Skip Early CFG",
+        refused("guidance has effect at every step"),
+    ),
+    ("Mask blur", INPAINT),
+    ("Masked area padding", INPAINT),
+    ("Inpaint area", INPAINT),
+    ("Masked content", INPAINT),
+    ("Mask mode", INPAINT),
+    ("Refiner", REFINER),
+    ("Refiner switch at", REFINER),
+    ("Schedule max sigma", SIGMA_RANGE),
+    ("Schedule min sigma", SIGMA_RANGE),
+    ("Schedule rho", SIGMA_RANGE),
+    (
+        "Discard penultimate sigma",
+        refused("the sampler decides on its last levels"),
+    ),
+    (
+        "UniPC variant",
+        refused("the sampler's name says which: unipc or unipc_bh2"),
+    ),
+    ("UniPC skip type", refused("the schedule decides")),
+    ("UniPC order", refused("the order is the sampler's own")),
+    (
+        "Pad conds",
+        refused("texts of different length are padded as they must be"),
+    ),
+    (
+        "Downcast alphas_cumprod",
+        refused("the levels of training are held in f32"),
+    ),
+    (
+        "Noise Schedule",
+        Use::Refused {
+            harmless: &["Default"],
+            why: "the checkpoint's configuration decides on zero terminal SNR",
+        },
+    ),
+    (
+        "Eta",
+        Use::Sets(|config, value| set_some(&mut config.noise.eta, value)),
+    ),
+    (
+        "Eta DDIM",
+        Use::Sets(|config, value| set_some(&mut config.noise.eta, value)),
+    ),
+    (
+        "Sigma churn",
+        Use::Sets(|config, value| set_some(&mut config.noise.s_churn, value)),
+    ),
+    (
+        "Sigma tmin",
+        Use::Sets(|config, value| set_some(&mut config.noise.s_tmin, value)),
+    ),
+    (
+        "Sigma tmax",
+        Use::Sets(|config, value| set_some(&mut config.noise.s_tmax, value)),
+    ),
+    (
+        "Sigma noise",
+        Use::Sets(|config, value| set_some(&mut config.noise.s_noise, value)),
+    ),
+    ("Emphasis", Use::Sets(emphasis)),
+    (
+        "CFG rescale",
+        Use::Sets(|config, value| set(&mut config.guidance_rescale, value)),
+    ),
+    ("Sigmas", Use::Sets(sigmas)),
+    ("Timesteps", Use::Sets(timesteps)),
+    ("Prompt syntax", Use::Sets(syntax)),
+    ("Template", Use::Informs),
+    ("Negative Template", Use::Informs),
+    ("Engine", Use::Compared),
+    ("Version", Use::Informs),
+    ("User", Use::Informs),
+];
+
+/// What becomes of `key`, whose case does not count; `None` when nobody knows it.
+pub(super) fn find(key: &str) -> Option<Use> {
+    KEYS.iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(key))
+        .map(|(_, meaning)| *meaning)
+}
+
+/// A number that a text may hold.
+pub(super) trait Number: FromStr {
+    const EXPECTED: &'static str;
+}
+
+impl Number for usize {
+    const EXPECTED: &'static str = "a whole number from 0";
+}
+
+impl Number for u64 {
+    const EXPECTED: &'static str = "a whole number from 0";
+}
+
+impl Number for f64 {
+    const EXPECTED: &'static str = "a number";
+}
+
+/// Reads a number.
+pub(super) fn read<T: Number>(value: &str) -> Result<T> {
+    let number = value.trim().parse();
+    number.map_err(|_| Error::invalid(format!("found {value:?}, expected {}", T::EXPECTED)))
+}
+
+fn set<T: Number>(place: &mut T, value: &str) -> Result<()> {
+    *place = read(value)?;
+    Ok(())
+}
+
+fn set_some<T: Number>(place: &mut Option<T>, value: &str) -> Result<()> {
+    *place = Some(read(value)?);
+    Ok(())
+}
+
+fn emphasis(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    config.text.emphasis = value.trim().parse()?;
+    Ok(())
+}
+
+fn syntax(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    config.text.syntax = value.trim().parse()?;
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the table's type")]
+fn sampler(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    config.sampler = Some(value.trim().to_owned());
+    Ok(())
+}
+
+/// `Custom` stands before levels of the user's own.
+#[expect(clippy::unnecessary_wraps, reason = "the table's type")]
+fn schedule(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    let own = ["automatic", "custom"].contains(&value.trim().to_ascii_lowercase().as_str());
+    config.schedule = (!own).then(|| value.trim().to_owned());
+    Ok(())
+}
+
+fn size(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    let parts = value.split_once('x').and_then(|(width, height)| {
+        Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
+    });
+    (config.width, config.height) = parts.ok_or_else(|| {
+        Error::invalid(format!("found {value:?}, expected a size such as 512x768"))
+    })?;
+    Ok(())
+}
+
+fn list<T: Number>(value: &str) -> Result<Vec<T>> {
+    value.split(',').map(read).collect()
+}
+
+fn sigmas(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    levels(config, CustomLevels::Sigmas(list(value)?))
+}
+
+fn timesteps(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    levels(config, CustomLevels::Timesteps(list(value)?))
+}
+
+fn levels(config: &mut SamplingConfig, levels: CustomLevels) -> Result<()> {
+    if config.levels.is_some() {
+        return Err(Error::invalid(
+            "both Sigmas and Timesteps are given, expected one",
+        ));
+    }
+    config.levels = Some(levels);
+    Ok(())
+}

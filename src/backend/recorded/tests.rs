@@ -1,0 +1,272 @@
+use super::model::{hash_warning, name_warning};
+use super::*;
+use crate::ErrorKind;
+use crate::prompt::{Emphasis, PromptSyntax};
+use crate::samplers::schedule::CustomLevels;
+
+fn base() -> SamplingConfig {
+    SamplingConfig {
+        steps: 7,
+        guidance_scale: 3.5,
+        ..SamplingConfig::default()
+    }
+}
+
+#[track_caller]
+fn recorded(text: &str) -> Recorded {
+    Recorded::read(&Parameters::parse(text), base()).unwrap()
+}
+
+#[track_caller]
+fn error(settings: &str) -> crate::Error {
+    let text = format!("a cat\nSeed: 1, User: me, {settings}");
+    Recorded::read(&Parameters::parse(&text), base()).unwrap_err()
+}
+
+fn names(recorded: &Recorded) -> Vec<&str> {
+    let names = recorded.not_honoured.iter();
+    names.map(|setting| setting.key.as_str()).collect()
+}
+
+/// Every key of a text is in one of the two lists, and in one only.
+#[track_caller]
+fn assert_none_dropped(text: &str, recorded: &Recorded) {
+    for (key, _) in &Parameters::parse(text).settings {
+        let honoured = recorded.honoured.contains(key);
+        let refused = names(recorded).contains(&key.as_str());
+        assert!(honoured != refused, "{key}: {recorded:?}");
+    }
+}
+
+#[test]
+fn a_webui_text_sets_every_field() {
+    let text = "a (cat:1.2),\non a mat\nNegative prompt: dog: big, text: \"no\"\n\
+        Steps: 30, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 18446744073709551615, \
+        Size: 512x768, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, Clip skip: 2, RNG: CPU, \
+        Emphasis: No norm, Version: v1.10.1";
+    let found = recorded(text);
+    let config = &found.config;
+    assert_eq!(config.prompt, "a (cat:1.2),\non a mat");
+    assert_eq!(
+        config.negative_prompt.as_deref(),
+        Some("dog: big, text: \"no\"")
+    );
+    assert_eq!((config.steps, config.seed), (30, Some(u64::MAX)));
+    assert_eq!(config.sampler.as_deref(), Some("DPM++ 2M"));
+    assert_eq!(config.schedule.as_deref(), Some("Karras"));
+    assert!((config.guidance_scale - 6.5).abs() < 1e-12);
+    assert_eq!((config.width, config.height), (512, 768));
+    assert_eq!(config.clip_skip, Some(2));
+    assert_eq!(config.text.emphasis, Emphasis::NoNorm);
+    config.validate().unwrap();
+    assert_eq!(names(&found), [""; 0]);
+    assert_eq!(found.absent, [""; 0]);
+    assert_none_dropped(text, &found);
+}
+
+#[test]
+fn what_is_not_done_is_named_with_its_value() {
+    let text = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64, Denoising strength: 0.7, \
+        Variation seed strength: 0, Tiling: False, RNG: NV, Hires upscale: 2, Hires upscaler: \"Latent, old\", \
+        Lora hashes: \"a: 1, b: 2\", ADetailer model: face.pt, Eta: 0.5, Sigma churn: 2, Version: v1.10.1";
+    let found = recorded(text);
+    assert_eq!(
+        names(&found),
+        [
+            "Denoising strength",
+            "RNG",
+            "Hires upscale",
+            "Hires upscaler",
+            "Lora hashes",
+            "ADetailer model",
+            "Sigma churn",
+        ]
+    );
+    assert_eq!(found.not_honoured[3].value, "Latent, old");
+    assert_eq!(found.not_honoured[6].reason, "euler_a takes none");
+    assert!(found.honoured.iter().any(|key| key == "Tiling"));
+    assert_eq!(found.config.noise.eta, Some(0.5));
+    assert_eq!(found.config.noise.s_churn, None);
+    assert_none_dropped(text, &found);
+}
+
+#[test]
+fn names_of_samplers_and_schedules_are_the_registrys() {
+    let cases = [
+        // The joined name of webuis before 1.9, and of others.
+        (
+            "Sampler: DPM++ 2M Karras",
+            Some("DPM++ 2M Karras"),
+            None,
+            "",
+        ),
+        (
+            "Sampler: k_euler_a, schedule type: SGM Uniform",
+            Some("k_euler_a"),
+            Some("SGM Uniform"),
+            "",
+        ),
+        (
+            "Sampler: EulerDiscreteScheduler",
+            Some("EulerDiscreteScheduler"),
+            None,
+            "",
+        ),
+        // The webui's Automatic, and the registry's where the picture is ours.
+        (
+            "Sampler: DPM++ 2M SDE, Schedule type: Automatic",
+            Some("DPM++ 2M SDE"),
+            Some("exponential"),
+            "",
+        ),
+        (
+            "Sampler: Euler, Schedule type: Automatic",
+            Some("Euler"),
+            None,
+            "",
+        ),
+        (
+            "Sampler: DPM++ 2M, Schedule type: Automatic, Version: tintype v9",
+            Some("DPM++ 2M"),
+            None,
+            "",
+        ),
+        (
+            "Sampler: DPM++ 2M Karras, Schedule type: Automatic",
+            Some("DPM++ 2M Karras"),
+            None,
+            "",
+        ),
+        // On the timesteps of training.
+        (
+            "Sampler: DDIM, Schedule type: Karras",
+            Some("DDIM"),
+            None,
+            "Schedule type",
+        ),
+        ("Sampler: DDIM Karras", Some("ddim"), None, "Sampler"),
+        (
+            "Sampler: Euler, Schedule type: Custom",
+            Some("Euler"),
+            None,
+            "Schedule type",
+        ),
+        // The eta of another kind of sampler.
+        ("Sampler: DDIM, Eta: 0.3", Some("DDIM"), None, "Eta"),
+        ("Sampler: Heun, Eta: 0.3", Some("Heun"), None, "Eta"),
+    ];
+    for (settings, sampler, schedule, refused) in cases {
+        let text = format!("a cat\nSteps: 3, Seed: 1, RNG: CPU, {settings}");
+        let found = recorded(&text);
+        assert_eq!(found.config.sampler.as_deref(), sampler, "{settings}");
+        assert_eq!(found.config.schedule.as_deref(), schedule, "{settings}");
+        assert_eq!(names(&found).join(","), refused, "{settings}");
+        assert_eq!(found.config.noise.eta, None, "{settings}");
+        found.config.validate().unwrap();
+        assert_none_dropped(&text, &found);
+    }
+}
+
+#[test]
+fn our_own_keys_come_back() {
+    let text = "a cat\nSteps: 2, Sampler: Euler, Schedule type: Custom, CFG scale: 0, Seed: 1, Size: 64x64, RNG: CPU, \
+        Sigmas: \"14.5, 2.25, 0\", Sigma churn: 1.5, Sigma tmin: 0.1, Sigma tmax: 9, Sigma noise: 1.01, \
+        CFG rescale: 0.3, Prompt syntax: plain, Template: {a|b}, Engine: cpu cpu f32, Version: tintype v0.1.0";
+    let found = recorded(text);
+    let config = &found.config;
+    let levels = CustomLevels::Sigmas(vec![14.5, 2.25, 0.0]);
+    assert_eq!(config.levels, Some(levels));
+    let noise = config.noise;
+    assert_eq!(
+        (noise.s_churn, noise.s_tmin, noise.s_tmax, noise.s_noise),
+        (Some(1.5), Some(0.1), Some(9.0), Some(1.01))
+    );
+    assert!((config.guidance_rescale - 0.3).abs() < 1e-12);
+    assert_eq!(config.text.syntax, PromptSyntax::Plain);
+    assert_eq!(names(&found), [""; 0]);
+    assert_none_dropped(text, &found);
+    let text = text.replace("Sigmas: \"14.5, 2.25, 0\"", "Timesteps: \"999, 5\"");
+    let levels = CustomLevels::Timesteps(vec![999, 5]);
+    assert_eq!(recorded(&text).config.levels, Some(levels));
+}
+
+#[test]
+fn what_the_text_does_not_say_is_the_bases_and_named() {
+    let found = recorded("a cat\nSteps: 20, Seed: 1, Version: v1.10.1");
+    assert_eq!(found.absent, ["Sampler", "CFG scale", "Size"]);
+    assert!((found.config.guidance_scale - 3.5).abs() < 1e-12);
+    assert_eq!(names(&found), ["RNG"]);
+    assert_eq!(found.not_honoured[0].value, "GPU");
+    for text in [
+        "",
+        "\u{0}\u{fffd}: , : \"\\",
+        "Steps: 20, Seed: 1",
+        "Negative prompt: a: b: c",
+    ] {
+        let found = recorded(text);
+        assert_eq!(found.absent, NEEDED, "{text:?}");
+        assert_eq!((found.config.steps, found.config.seed), (7, None));
+    }
+}
+
+#[test]
+fn braces_mean_a_choice_here_only() {
+    let settings = "Steps: 20, Seed: 1, RNG: CPU";
+    let foreign = recorded(&format!("a {{cat|dog}}\n{settings}"));
+    assert_eq!(names(&foreign), ["prompt"]);
+    let ours = recorded(&format!(
+        "a {{cat|dog}}\n{settings}, Version: tintype v0.1.0"
+    ));
+    assert_eq!(names(&ours), [""; 0]);
+}
+
+#[test]
+fn values_that_cannot_be_read_are_named_with_their_key() {
+    let cases = [
+        (
+            "Steps: many",
+            "Steps: found \"many\", expected a whole number",
+        ),
+        (
+            "CFG scale: 7.x",
+            "CFG scale: found \"7.x\", expected a number",
+        ),
+        ("Size: 512", "Size: found \"512\", expected a size"),
+        ("Seed: -1", "Seed: found \"-1\""),
+        ("Sampler: Eulr", "Sampler: unknown sampler \"Eulr\""),
+        (
+            "Schedule type: Karas",
+            "Schedule type: unknown schedule \"Karas\"",
+        ),
+        ("Sampler: Euler, Eta DDIM: x", "Eta DDIM: found \"x\""),
+        ("Sigmas: \"3, two\"", "Sigmas: found \" two\""),
+        ("Sigmas: 3, Timesteps: 4", "both Sigmas and Timesteps"),
+        ("Emphasis: Bold", "Emphasis: unknown emphasis"),
+    ];
+    for (settings, words) in cases {
+        let error = error(settings);
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{settings}");
+        assert!(error.message().contains(words), "{settings}: {error}");
+    }
+    assert!(error("Sampler: Eulr").hint().unwrap().contains("Euler"));
+}
+
+#[test]
+fn another_model_is_a_warning() {
+    let own = "6ce0161689";
+    assert_eq!(hash_warning("6CE0161689", Some(own)), None);
+    assert_eq!(hash_warning("6ce0161689aabbccddeeff", Some(own)), None);
+    for (recorded, found, words) in [
+        ("ffffffffff", Some(own), "and this one has 6ce0161689"),
+        ("81761151", Some(own), "older kind"),
+        ("6ce0161689", None, "no single file"),
+    ] {
+        let warning = hash_warning(recorded, found).unwrap();
+        assert!(
+            warning.contains(words) && warning.contains(recorded),
+            "{warning}"
+        );
+    }
+    assert_eq!(name_warning("model", "a", "a"), None);
+    assert!(name_warning("VAE", "a", "b").unwrap().contains("VAE \"a\""));
+}
