@@ -248,7 +248,7 @@ fn values_that_cannot_be_read_are_named_with_their_key() {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{settings}");
         assert!(error.message().contains(words), "{settings}: {error}");
     }
-    assert!(error("Sampler: Eulr").hint().unwrap().contains("Euler"));
+    assert!(error("Sampler: Eulr").hint().unwrap().contains("euler"));
 }
 
 #[test]
