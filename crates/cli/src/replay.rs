@@ -47,7 +47,9 @@ pub(crate) fn run(args: &ReplayArgs, talk: Talk) -> anyhow::Result<()> {
     let checked = recorded(path, &file, SamplingConfig::default())?;
     let options = args.load.options()?;
     let out = args.out.as_deref();
-    let naming = out.map(|out| Naming::new(Some(out), 1)).transpose()?;
+    let naming = out
+        .map(|out| Naming::new(Some(out), 1, false))
+        .transpose()?;
     if let Some(naming) = &naming {
         naming.check_writable(1, checked.config.seed)?;
     }

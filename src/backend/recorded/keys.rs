@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::backend::sampling::SamplingConfig;
+use crate::backend::seeds::parse_size;
 use crate::error::{Error, Result};
 use crate::samplers::schedule::CustomLevels;
 
@@ -27,7 +28,6 @@ const OFF: &[&str] = &["0", "0.0", "False", "None"];
 
 const HIRES: Use = refused("there is no second pass at a higher resolution");
 const INPAINT: Use = refused("inpainting is not supported");
-const VARIATION: Use = refused("variation seeds are not supported");
 const REFINER: Use = refused("the refiner is not supported");
 const SIGMA_RANGE: Use = refused("the range and power of a schedule cannot be set");
 const MERGING: Use = refused("tokens are not merged");
@@ -71,15 +71,15 @@ const KEYS: &[(&str, Use)] = &[
     ),
     ("VAE hash", refused("VAEs are not hashed; compare its name")),
     ("VAE", Use::Compared),
-    ("Variation seed", VARIATION),
-    ("Variation seed strength", VARIATION),
     (
-        "Seed resize from",
-        Use::Refused {
-            harmless: &["0x0", "-1x-1"],
-            why: "seeds are not resized",
-        },
+        "Variation seed",
+        Use::Sets(|config, value| set_some(&mut config.seeds.variation_seed, value)),
     ),
+    (
+        "Variation seed strength",
+        Use::Sets(|config, value| set(&mut config.seeds.variation_strength, value)),
+    ),
+    ("Seed resize from", Use::Sets(resize_from)),
     (
         "Denoising strength",
         refused("there is no start from a picture and no second pass"),
@@ -91,7 +91,7 @@ const KEYS: &[(&str, Use)] = &[
     ),
     (
         "ENSD",
-        refused("the seed of later noise cannot be set apart"),
+        Use::Sets(|config, value| set(&mut config.seeds.eta_delta, value)),
     ),
     ("Token merging ratio", MERGING),
     ("Token merging ratio hr", MERGING),
@@ -99,13 +99,7 @@ const KEYS: &[(&str, Use)] = &[
         "Init image hash",
         refused("there is no start from a picture"),
     ),
-    (
-        "RNG",
-        Use::Refused {
-            harmless: &["CPU"],
-            why: "noise is drawn as torch does on the CPU",
-        },
-    ),
+    ("RNG", Use::Sets(rng)),
     ("Tiling", refused("tiling is not supported")),
     ("Hires prompt", HIRES),
     ("Hires negative prompt", HIRES),
@@ -224,6 +218,10 @@ impl Number for u64 {
     const EXPECTED: &'static str = "a whole number from 0";
 }
 
+impl Number for i64 {
+    const EXPECTED: &'static str = "a whole number";
+}
+
 impl Number for f64 {
     const EXPECTED: &'static str = "a number";
 }
@@ -241,6 +239,18 @@ fn set<T: Number>(place: &mut T, value: &str) -> Result<()> {
 
 fn set_some<T: Number>(place: &mut Option<T>, value: &str) -> Result<()> {
     *place = Some(read(value)?);
+    Ok(())
+}
+
+fn rng(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    config.seeds.rng = value.trim().parse()?;
+    Ok(())
+}
+
+/// The webui writes sizes of 0 or less where there is none.
+fn resize_from(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    let none = ["0x0", "-1x-1"].contains(&value.trim());
+    config.seeds.resize_from = (!none).then(|| parse_size(value.trim())).transpose()?;
     Ok(())
 }
 
@@ -269,12 +279,7 @@ fn schedule(config: &mut SamplingConfig, value: &str) -> Result<()> {
 }
 
 fn size(config: &mut SamplingConfig, value: &str) -> Result<()> {
-    let parts = value.split_once('x').and_then(|(width, height)| {
-        Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
-    });
-    (config.width, config.height) = parts.ok_or_else(|| {
-        Error::invalid(format!("found {value:?}, expected a size such as 512x768"))
-    })?;
+    (config.width, config.height) = parse_size(value.trim())?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use super::sampling::SamplingConfig;
 use crate::error::{Context, Result};
 use crate::metadata::Parameters;
 use crate::prompt::Chooser;
+use crate::rng::RngKind;
 use crate::samplers::Coordinates;
 use crate::samplers::registry::{SamplerKind, parse_sampler};
 use crate::samplers::schedule::ScheduleKind;
@@ -227,8 +228,8 @@ impl Recorded {
     /// What a text of another program leaves unsaid, or means otherwise.
     fn take_foreign(&mut self, parameters: &Parameters) -> Result<()> {
         if !parameters.settings.is_empty() && value_of(parameters, "RNG").is_none() {
-            let reason = "the text names none, which is the webui's GPU noise; noise is drawn as torch does on the CPU";
-            self.refuse("RNG", parameters.rng(), reason);
+            // The webui's own meaning.
+            self.config.seeds.rng = RngKind::TorchCuda;
         }
         let config = &self.config;
         let negative = config.negative_prompt.as_deref();

@@ -67,14 +67,13 @@ fn a_webui_text_sets_every_field() {
 #[test]
 fn what_is_not_done_is_named_with_its_value() {
     let text = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64, Denoising strength: 0.7, \
-        Variation seed strength: 0, Tiling: False, RNG: NV, Hires upscale: 2, Hires upscaler: \"Latent, old\", \
+        Variation seed: 9, Variation seed strength: 0.25, Seed resize from: 32x48, ENSD: -31337, Tiling: False, RNG: CPU, Hires upscale: 2, Hires upscaler: \"Latent, old\", \
         Lora hashes: \"a: 1, b: 2\", ADetailer model: face.pt, Eta: 0.5, Sigma churn: 2, Version: v1.10.1";
     let found = recorded(text);
     assert_eq!(
         names(&found),
         [
             "Denoising strength",
-            "RNG",
             "Hires upscale",
             "Hires upscaler",
             "Lora hashes",
@@ -82,11 +81,21 @@ fn what_is_not_done_is_named_with_its_value() {
             "Sigma churn",
         ]
     );
-    assert_eq!(found.not_honoured[3].value, "Latent, old");
-    assert_eq!(found.not_honoured[6].reason, "euler_a takes none");
+    assert_eq!(found.not_honoured[2].value, "Latent, old");
+    assert_eq!(found.not_honoured[5].reason, "euler_a takes none");
     assert!(found.honoured.iter().any(|key| key == "Tiling"));
     assert_eq!(found.config.noise.eta, Some(0.5));
     assert_eq!(found.config.noise.s_churn, None);
+    let seeds = found.config.seeds;
+    assert_eq!(
+        (seeds.rng, seeds.variation_seed),
+        (RngKind::TorchCpu, Some(9))
+    );
+    assert!((seeds.variation_strength - 0.25).abs() < 1e-12);
+    assert_eq!(
+        (seeds.resize_from, seeds.eta_delta),
+        (Some((32, 48)), -31337)
+    );
     assert_none_dropped(text, &found);
 }
 
@@ -195,8 +204,8 @@ fn what_the_text_does_not_say_is_the_bases_and_named() {
     let found = recorded("a cat\nSteps: 20, Seed: 1, Version: v1.10.1");
     assert_eq!(found.absent, ["Sampler", "CFG scale", "Size"]);
     assert!((found.config.guidance_scale - 3.5).abs() < 1e-12);
-    assert_eq!(names(&found), ["RNG"]);
-    assert_eq!(found.not_honoured[0].value, "GPU");
+    assert_eq!(names(&found), [""; 0]);
+    assert_eq!(found.config.seeds.rng, RngKind::TorchCuda);
     for text in [
         "",
         "\u{0}\u{fffd}: , : \"\\",
@@ -231,7 +240,7 @@ fn values_that_cannot_be_read_are_named_with_their_key() {
             "CFG scale: 7.x",
             "CFG scale: found \"7.x\", expected a number",
         ),
-        ("Size: 512", "Size: found \"512\", expected a size"),
+        ("Size: 512", "Size: the size is \"512\""),
         ("Seed: -1", "Seed: found \"-1\""),
         ("Sampler: Eulr", "Sampler: unknown sampler \"Eulr\""),
         (
