@@ -23,6 +23,17 @@ def compact(path):
         json.dump(value, file, ensure_ascii=False, separators=(",", ":"))
 
 
+def forget_origin(folder):
+    """Takes the path a part was loaded from out of every config."""
+    for part in os.listdir(folder):
+        path = os.path.join(folder, part, "config.json")
+        if os.path.exists(path):
+            with open(path) as file:
+                lines = [line for line in file if '"_name_or_path"' not in line]
+            with open(path, "w") as file:
+                file.writelines(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out")
@@ -44,6 +55,7 @@ def main():
         shutil.copy(os.path.join(args.tokenizer, name), os.path.join(args.out, "tokenizer", name))
     if os.path.exists(extra):
         os.remove(extra)
+    forget_origin(args.out)
     compact(os.path.join(args.out, "tokenizer", "vocab.json"))
     size = sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(args.out) for f in fs)
     print(f"{args.out}: {size / 1e6:.2f} MB, {state['step']} steps, {state['spent'] / 60:.0f} minutes")
