@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod error;
 pub mod events;
+pub mod guidance;
 pub mod host;
 pub mod image_io;
 pub mod metadata;
@@ -26,6 +27,7 @@ pub use backend::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use events::{CancelToken, Event, Observer, StepEvent};
+pub use guidance::{GuidanceMethod, GuidanceOptions};
 pub use host::HostTensor;
 pub use nn::{DType, Device, EngineKind};
 pub use weights::ModelSource;

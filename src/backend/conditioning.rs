@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::chunked::CountedText;
 use super::clip::{AbsentNegative, TextEmbeddings};
-use super::inference::Guidance;
 use super::model::SDModel;
 use super::pipeline::Reporter;
 use super::sampling::SamplingConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
+use crate::guidance::GuidancePlan;
 use crate::prompt::{Emphasis, PartSchedule, Prompt, PromptSyntax, Role, Schedule};
 
 /// The texts of a call: which hold at which evaluation, and once they are encoded, what the towers made of them.
@@ -101,10 +101,10 @@ impl SDModel {
         &self,
         texts: &Texts,
         config: &SamplingConfig,
-        guidance: Guidance,
+        guidance: &GuidancePlan,
         reporter: &mut Reporter<'_>,
     ) -> Result<EncodedTexts> {
-        let guided = guidance != Guidance::None;
+        let guided = guidance.may_guide();
         let negatives = texts.negative.as_ref().map_or(1, |text| text.texts.len());
         reporter.tell(&Event::EncodingText {
             texts: texts.prompt.texts.len() + if guided { negatives } else { 0 },

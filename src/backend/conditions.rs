@@ -25,13 +25,22 @@ pub(crate) struct Conditions<'a> {
     ready: VecDeque<(Vec<usize>, Rc<Condition>)>,
 }
 
+/// Which texts the UNet is told at one evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// The negative prompt, and then the parts of the prompt.
+    Both,
+    /// The parts of the prompt.
+    Prompt,
+}
+
 /// What the UNet is told at one evaluation: the unconditional item if there is one, then the parts of the prompt.
 #[derive(Debug)]
 pub(crate) struct Condition {
     /// One for all items where their texts are equally long; else one for the unconditional item and one for the rest,
     /// as the webui does it unless it is told to pad.
     pub(crate) passes: Vec<PreparedConditioning>,
-    /// Weights of the parts of the prompt.
+    /// One for each item: that of its part of the prompt, or 1 for the unconditional one.
     pub(crate) weights: Vec<f64>,
 }
 
@@ -50,11 +59,13 @@ impl<'a> Conditions<'a> {
     }
 
     /// What holds at an evaluation, counted from 0.
-    pub(crate) fn at(&mut self, evaluation: usize) -> Result<Rc<Condition>> {
+    pub(crate) fn at(&mut self, evaluation: usize, told: Told) -> Result<Rc<Condition>> {
+        // With and without the negative prompt the key has another length.
         let mut key = Vec::new();
         let mut negative = Vec::new();
         let mut parts = Vec::with_capacity(self.texts.parts.len());
-        if let Some(part) = &self.texts.negative {
+        let guided = self.texts.negative.as_ref();
+        if let Some(part) = guided.filter(|_| told == Told::Both) {
             let (id, text) = part.at(evaluation)?;
             key.push(id);
             negative.push(text.clone());
@@ -81,6 +92,7 @@ impl<'a> Conditions<'a> {
         mut parts: Vec<TextEmbeddings>,
     ) -> Result<Condition> {
         lengthen(&mut parts)?;
+        let count = negative.len() + parts.len();
         let tokens = |text: &TextEmbeddings| text.context.shape()[1];
         let same = negative.first().map(tokens) == parts.first().map(tokens);
         let groups = if same {
@@ -89,16 +101,13 @@ impl<'a> Conditions<'a> {
             vec![negative, parts]
         };
         let filled = groups.iter().filter(|group: &&Vec<_>| !group.is_empty());
+        let unconditional = (count > self.texts.parts.len()).then_some(1.0);
+        let weights = self.texts.parts.iter().map(|part| part.schedule.weight);
         Ok(Condition {
             passes: filled
                 .map(|group| self.model.prepare_texts(group, self.config))
                 .collect::<Result<_>>()?,
-            weights: self
-                .texts
-                .parts
-                .iter()
-                .map(|part| part.schedule.weight)
-                .collect(),
+            weights: unconditional.into_iter().chain(weights).collect(),
         })
     }
 }

@@ -1,30 +1,17 @@
 //! The denoiser that samplers see: UNet, guidance and prediction type behind `(x, sigma) -> denoised`.
 
-use super::conditions::Conditions;
+use std::borrow::Cow;
+
+use super::conditions::{Conditions, Told};
 use super::scheduler::Scheduler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::CancelToken;
+use crate::guidance::{Guide, Turn, Weighted, on_the_first};
 use crate::host::HostTensor;
 use crate::models::UNet2DCondition;
 use crate::models::unet::PreparedConditioning;
 use crate::nn::{Engine, FeatureMap};
 use crate::samplers::{Denoiser, Guided};
-
-/// How the conditional and the unconditional prediction become one.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Guidance {
-    /// One pass a step, with the prompt alone.
-    None,
-    /// Two predictions in one batch, unconditional first (Ho & Salimans 2022, "Classifier-Free Diffusion
-    /// Guidance", equation 6).
-    ClassifierFree {
-        /// Weight of the conditional prediction, above 1.
-        scale: f64,
-        /// Share, 0 to 1, by which the result is brought back to the conditional prediction's standard
-        /// deviation (Lin et al. 2023, equations 15 and 16).
-        rescale: f64,
-    },
-}
 
 /// A UNet with its conditioning, as one function from noisy to clean latents.
 pub(crate) struct GuidedDenoiser<'a> {
@@ -34,61 +21,111 @@ pub(crate) struct GuidedDenoiser<'a> {
     pub(crate) scheduler: &'a Scheduler,
     /// What the UNet is told, by evaluation.
     pub(crate) conditions: Conditions<'a>,
-    pub(crate) guidance: Guidance,
+    /// How its predictions become one.
+    pub(crate) guide: Guide<'a>,
     pub(crate) cancel: &'a CancelToken,
-    /// Model evaluations so far, to name the place when something breaks.
+    /// Model evaluations so far, by which guidance and prompts are timed.
     pub(crate) evaluations: usize,
+    /// Predictions of the UNet so far: one for each item of each batch.
+    pub(crate) passes: usize,
 }
 
 impl Denoiser for GuidedDenoiser<'_> {
     fn denoise(&mut self, x: &HostTensor, sigma: f64) -> Result<HostTensor> {
-        let schedule = self.scheduler.schedule();
-        let planned = self.scheduler.plan().timestep_at(sigma);
-        let timestep = planned.unwrap_or_else(|| schedule.sigma_to_timestep(sigma));
-        let output = self
-            .predict(&schedule.model_input(x, sigma), timestep)?
-            .guided;
-        schedule.denoised(x, output, sigma)
+        Ok(self.estimate(&Question::at_sigma(x, sigma))?.guided)
     }
 
     fn denoise_guided(&mut self, x: &HostTensor, sigma: f64) -> Result<Guided> {
-        let schedule = self.scheduler.schedule();
-        let planned = self.scheduler.plan().timestep_at(sigma);
-        let timestep = planned.unwrap_or_else(|| schedule.sigma_to_timestep(sigma));
-        let output = self.predict(&schedule.model_input(x, sigma), timestep)?;
-        let (guided, unconditional) = output.both()?;
-        Ok(Guided {
-            denoised: schedule.denoised(x, guided, sigma)?,
-            unconditional: schedule.denoised(x, unconditional, sigma)?,
-        })
+        self.estimate(&Question::at_sigma(x, sigma))?.both()
     }
 
     fn denoise_guided_at(&mut self, x: &HostTensor, timestep: usize) -> Result<Guided> {
-        let (guided, unconditional) = self.predict(x, timestep as f64)?.both()?;
-        let schedule = self.scheduler.schedule();
-        Ok(Guided {
-            denoised: schedule.denoised_at(x, guided, timestep)?,
-            unconditional: schedule.denoised_at(x, unconditional, timestep)?,
-        })
+        self.estimate(&Question::at_timestep(x, timestep))?.both()
     }
 
     fn denoise_at(&mut self, x: &HostTensor, timestep: usize) -> Result<HostTensor> {
-        let output = self.predict(x, timestep as f64)?.guided;
-        self.scheduler.schedule().denoised_at(x, output, timestep)
+        Ok(self.estimate(&Question::at_timestep(x, timestep))?.guided)
     }
 }
 
-/// What one evaluation of the UNet gives.
-struct Prediction {
+/// Noisy latents and where they are.
+#[derive(Clone, Copy)]
+struct Question<'x> {
+    x: &'x HostTensor,
+    place: Place,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Sigma(f64),
+    Timestep(usize),
+}
+
+impl<'x> Question<'x> {
+    fn at_sigma(x: &'x HostTensor, sigma: f64) -> Self {
+        let place = Place::Sigma(sigma);
+        Self { x, place }
+    }
+
+    fn at_timestep(x: &'x HostTensor, timestep: usize) -> Self {
+        let place = Place::Timestep(timestep);
+        Self { x, place }
+    }
+
+    fn sigma(&self, scheduler: &Scheduler) -> Result<f64> {
+        match self.place {
+            Place::Sigma(sigma) => Ok(sigma),
+            Place::Timestep(timestep) => Ok(scheduler.schedule().level(timestep)?.sigma),
+        }
+    }
+
+    /// What the UNet is given: the scaled latents and the timestep.
+    fn input(&self, scheduler: &Scheduler) -> Input<'x> {
+        let schedule = scheduler.schedule();
+        match self.place {
+            Place::Sigma(sigma) => Input {
+                latents: Cow::Owned(schedule.model_input(self.x, sigma)),
+                timestep: scheduler
+                    .plan()
+                    .timestep_at(sigma)
+                    .unwrap_or_else(|| schedule.sigma_to_timestep(sigma)),
+            },
+            Place::Timestep(timestep) => Input {
+                latents: Cow::Borrowed(self.x),
+                timestep: timestep as f64,
+            },
+        }
+    }
+
+    /// The clean latents, from what the UNet predicts.
+    fn denoised(&self, scheduler: &Scheduler, output: HostTensor) -> Result<HostTensor> {
+        let schedule = scheduler.schedule();
+        match self.place {
+            Place::Sigma(sigma) => schedule.denoised(self.x, output, sigma),
+            Place::Timestep(timestep) => schedule.denoised_at(self.x, output, timestep),
+        }
+    }
+}
+
+struct Input<'x> {
+    latents: Cow<'x, HostTensor>,
+    timestep: f64,
+}
+
+/// Estimates of the clean latents.
+struct Estimates {
     guided: HostTensor,
-    /// Only where guidance needs it.
+    /// Only where the sampler asks for it.
     unconditional: Option<HostTensor>,
 }
 
-impl Prediction {
-    fn both(self) -> Result<(HostTensor, HostTensor)> {
+impl Estimates {
+    fn both(self) -> Result<Guided> {
         match self.unconditional {
-            Some(unconditional) => Ok((self.guided, unconditional)),
+            Some(unconditional) => Ok(Guided {
+                denoised: self.guided,
+                unconditional,
+            }),
             None => Err(Error::new(
                 ErrorKind::Unsupported,
                 "this sampler needs an unconditional estimate, which this model does not make",
@@ -99,56 +136,100 @@ impl Prediction {
 }
 
 impl GuidedDenoiser<'_> {
-    /// The guided prediction of the UNet for the scaled input, in whatever the model predicts.
-    fn predict(&mut self, input: &HostTensor, timestep: f64) -> Result<Prediction> {
+    fn estimate(&mut self, question: &Question<'_>) -> Result<Estimates> {
         self.cancel.check()?;
-        let condition = self.conditions.at(self.evaluations)?;
+        let scheduler = self.scheduler;
+        let index = self.evaluations;
         self.evaluations += 1;
-        let mut items = Vec::with_capacity(condition.weights.len() + 1);
+        match self.guide.plan.turn(index, question.sigma(scheduler)?) {
+            Turn::Zero => {
+                let zeros = HostTensor::zeros(question.x.shape());
+                let guided = question.denoised(scheduler, zeros)?;
+                Ok(Estimates {
+                    unconditional: Some(guided.clone()),
+                    guided,
+                })
+            }
+            Turn::Prompt => {
+                let input = question.input(scheduler);
+                let parts = self.predict(&input, index, Told::Prompt)?;
+                let guided = on_the_first(parts)?;
+                self.require_finite(&guided, &input)?;
+                Ok(Estimates {
+                    guided: question.denoised(scheduler, guided)?,
+                    unconditional: None,
+                })
+            }
+            Turn::Guided(scale) => self.guided(question, (index, scale)),
+        }
+    }
+
+    fn guided(&mut self, question: &Question<'_>, at: (usize, f64)) -> Result<Estimates> {
+        let scheduler = self.scheduler;
+        let input = question.input(scheduler);
+        let mut parts = self.predict(&input, at.0, Told::Both)?;
+        let estimates = self.guide.joins_estimates();
+        if estimates {
+            for (part, _) in &mut parts {
+                let output = std::mem::replace(part, HostTensor::zeros([0]));
+                *part = question.denoised(scheduler, output)?;
+            }
+        }
+        let (uncond, _) = parts.remove(0);
+        let guided = self.guide.join(&uncond, &parts, at)?;
+        self.require_finite(&guided, &input)?;
+        if estimates {
+            return Ok(Estimates {
+                guided,
+                unconditional: Some(uncond),
+            });
+        }
+        let guided = self.guide.rescale(guided, &uncond, &parts)?;
+        let unconditional = self.guide.plan.always_unconditional();
+        Ok(Estimates {
+            guided: question.denoised(scheduler, guided)?,
+            unconditional: unconditional
+                .then(|| question.denoised(scheduler, uncond))
+                .transpose()?,
+        })
+    }
+
+    /// What the UNet predicts for each text that holds at evaluation `index`, with its weight: the unconditional one
+    /// first where it is told both, then the parts of the prompt.
+    fn predict(&mut self, input: &Input<'_>, index: usize, told: Told) -> Result<Vec<Weighted>> {
+        let condition = self.conditions.at(index, told)?;
+        let mut items = Vec::with_capacity(condition.weights.len());
         for pass in &condition.passes {
-            let output = self.forward(&repeated(input, pass.batch())?, timestep, pass)?;
+            let output = self.forward(input, pass)?;
+            self.passes += pass.batch();
             for item in 0..pass.batch() {
                 items.push(output.item(item)?);
             }
         }
-        let prediction = match self.guidance {
-            Guidance::None => Prediction {
-                guided: items.swap_remove(0),
-                unconditional: None,
-            },
-            Guidance::ClassifierFree { scale, rescale } => {
-                let uncond = items.remove(0);
-                let parts: Vec<_> = items
-                    .iter()
-                    .zip(condition.weights.iter().copied())
-                    .collect();
-                Prediction {
-                    guided: guide(&uncond, &parts, scale, rescale)?,
-                    unconditional: Some(uncond),
-                }
-            }
-        };
-        self.require_finite(&prediction.guided, timestep)?;
-        Ok(prediction)
+        Ok(items
+            .into_iter()
+            .zip(condition.weights.iter().copied())
+            .collect())
     }
 
     fn forward(
         &self,
-        input: &HostTensor,
-        timestep: f64,
+        input: &Input<'_>,
         conditioning: &PreparedConditioning,
     ) -> Result<HostTensor> {
-        let sample = FeatureMap::from_host(self.engine, input)?;
+        let latents = HostTensor::concat(&vec![(*input.latents).clone(); conditioning.batch()])?;
+        let sample = FeatureMap::from_host(self.engine, &latents)?;
         self.unet
-            .forward(&sample, timestep, conditioning)?
+            .forward(&sample, input.timestep, conditioning)?
             .to_host()
     }
 
-    fn require_finite(&self, prediction: &HostTensor, timestep: f64) -> Result<()> {
+    fn require_finite(&self, prediction: &HostTensor, input: &Input<'_>) -> Result<()> {
         let Some(index) = prediction.first_non_finite() else {
             return Ok(());
         };
         let found = prediction.data()[index];
+        let timestep = input.timestep;
         Err(Error::new(
             ErrorKind::NonFinite,
             format!(
@@ -158,99 +239,5 @@ impl GuidedDenoiser<'_> {
             ),
         )
         .with_hint("try `--dtype f32`; if it persists the checkpoint's weights are damaged"))
-    }
-}
-
-/// The input once for each item of a batch.
-fn repeated(input: &HostTensor, count: usize) -> Result<HostTensor> {
-    HostTensor::concat(&vec![input.clone(); count])
-}
-
-/// Classifier-free guidance on one picture's predictions, with the weighted parts of the prompt composed as in Liu et
-/// al. 2022, "Compositional Visual Generation with Composable Diffusion Models", equation 11.
-fn guide(
-    uncond: &HostTensor,
-    parts: &[(&HostTensor, f64)],
-    scale: f64,
-    rescale: f64,
-) -> Result<HostTensor> {
-    let guided = compose(uncond, parts, scale)?;
-    if rescale == 0.0 {
-        return Ok(guided);
-    }
-    let contrast = match parts {
-        [(cond, _)] => standard_deviation(cond),
-        _ => standard_deviation(&compose(uncond, parts, 1.0)?),
-    };
-    let rescale = rescale as f32;
-    let ratio = (contrast / standard_deviation(&guided)) as f32;
-    if !ratio.is_finite() {
-        return Ok(guided);
-    }
-    Ok(guided.map(|value| rescale * (value * ratio) + (1.0 - rescale) * value))
-}
-
-/// `uncond + scale * sum(weight * (cond - uncond))`.
-fn compose(uncond: &HostTensor, parts: &[(&HostTensor, f64)], scale: f64) -> Result<HostTensor> {
-    let mut guided = uncond.clone();
-    for &(cond, weight) in parts {
-        let factor = (weight * scale) as f32;
-        let step = cond
-            .clone()
-            .zip_map(uncond, |cond, uncond| factor * (cond - uncond))?;
-        guided = guided.zip_map(&step, |guided, step| guided + step)?;
-    }
-    Ok(guided)
-}
-
-/// Standard deviation over all values, with Bessel's correction as torch has it.
-fn standard_deviation(values: &HostTensor) -> f64 {
-    let count = values.data().len() as f64;
-    let mean = values
-        .data()
-        .iter()
-        .map(|&value| f64::from(value))
-        .sum::<f64>()
-        / count;
-    let squares: f64 = values
-        .data()
-        .iter()
-        .map(|&value| (f64::from(value) - mean).powi(2))
-        .sum();
-    (squares / (count - 1.0)).sqrt()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(values: &[f32]) -> HostTensor {
-        HostTensor::new([1, 1, 1, values.len()], values.to_vec()).unwrap()
-    }
-
-    #[test]
-    fn guidance_moves_away_from_the_unconditional_prediction() {
-        let guided = guide(&row(&[1.0, 2.0]), &[(&row(&[2.0, 0.0]), 1.0)], 7.5, 0.0).unwrap();
-        assert_eq!(guided.data(), [8.5, -13.0]);
-    }
-
-    #[test]
-    fn parts_add_up_by_their_weights() {
-        let (uncond, a, b) = (row(&[1.0, 2.0]), row(&[2.0, 0.0]), row(&[0.0, 4.0]));
-        let guided = guide(&uncond, &[(&a, 0.5), (&b, -1.0)], 2.0, 0.0).unwrap();
-        assert_eq!(guided.data(), [1.0 + 1.0 + 2.0, 2.0 - 2.0 - 4.0]);
-    }
-
-    #[test]
-    fn full_rescale_restores_the_conditional_deviation() {
-        let cond = row(&[1.0, -1.0, 0.5, 2.0]);
-        let guided = guide(&row(&[0.2, 0.1, -0.4, 0.3]), &[(&cond, 1.0)], 7.5, 1.0).unwrap();
-        assert!((standard_deviation(&guided) - standard_deviation(&cond)).abs() < 1e-6);
-    }
-
-    #[test]
-    fn rescale_of_a_flat_prediction_stays_finite() {
-        let guided = guide(&row(&[0.0, 0.0]), &[(&row(&[0.0, 0.0]), 1.0)], 7.5, 0.7).unwrap();
-        assert_eq!(guided.data(), [0.0, 0.0]);
     }
 }

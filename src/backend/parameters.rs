@@ -3,6 +3,7 @@
 use super::model::SDModel;
 use super::sampling::SamplingConfig;
 use super::scheduler::Scheduler;
+use crate::guidance::{GuidanceMethod, GuidanceOptions, Skips};
 use crate::metadata::Parameters;
 use crate::prompt::{Emphasis, PromptSyntax};
 use crate::rng::PictureSeeds;
@@ -57,6 +58,7 @@ pub(super) fn of(
     ];
     let mut entries = Vec::from(entries);
     entries.extend(of_sampling(config, scheduler));
+    entries.extend(of_guidance(&config.guidance));
     entries.extend([
         (
             "CFG rescale",
@@ -94,6 +96,34 @@ pub(super) fn of(
             .filter_map(|(key, value)| Some((key.to_owned(), value?)))
             .collect(),
     }
+}
+
+/// What the caller said about guidance, by the webui's names where it has one.
+fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 6] {
+    let GuidanceOptions {
+        schedule,
+        interval,
+        min_sigma,
+        min_sigma_skips,
+        skip_early,
+        method,
+    } = guidance;
+    let is_below = *min_sigma > 0.0;
+    let all = is_below && *min_sigma_skips == Skips::All;
+    [
+        ("CFG schedule", schedule.as_ref().map(ToString::to_string)),
+        ("CFG interval", interval.as_ref().map(ToString::to_string)),
+        ("NGMS", is_below.then(|| min_sigma.to_string())),
+        ("NGMS all steps", all.then(|| "True".to_owned())),
+        (
+            "Skip Early CFG",
+            (*skip_early > 0.0).then(|| skip_early.to_string()),
+        ),
+        (
+            "CFG method",
+            (*method != GuidanceMethod::Cfg).then(|| method.to_string()),
+        ),
+    ]
 }
 
 /// What the caller said about levels and the sampler's randomness.

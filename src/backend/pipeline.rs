@@ -7,7 +7,7 @@ use image::DynamicImage;
 
 use super::conditioning::{EncodedTexts, Texts};
 use super::conditions::Conditions;
-use super::inference::{Guidance, GuidedDenoiser};
+use super::inference::GuidedDenoiser;
 use super::model::SDModel;
 use super::parameters;
 use super::sampling::{MAX_SIZE_PX, SamplingConfig};
@@ -15,6 +15,7 @@ use super::scheduler::{Scheduler, SchedulerRequest};
 use super::seeds::Seeds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{CancelToken, Event, Observer, StepEvent};
+use crate::guidance::{GuidanceMethod, GuidancePlan, Guide, Needs, RunLength};
 use crate::host::HostTensor;
 use crate::image_io::tensor_to_images;
 use crate::metadata::Parameters;
@@ -34,6 +35,9 @@ pub struct GeneratedImage {
     pub latents: HostTensor,
     /// The effective settings as the webui's `parameters` text holds them.
     pub parameters: Parameters,
+    /// Predictions that the UNet made: two for each evaluation that is guided, one for each that is not, and more for
+    /// prompts of several parts.
+    pub unet_passes: usize,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -132,12 +136,24 @@ impl SDModel {
             None => config.steps,
             Some(_) => scheduler.plan().steps().len(),
         };
-        let evaluations = steps * scheduler.kind().spec().evaluations;
+        let length = RunLength {
+            steps,
+            evaluations: scheduler.kind().spec().evaluations,
+        };
+        let evaluations = length.steps * length.evaluations;
         let texts = Texts::read(&config, evaluations, &mut |warning| {
             reporter.tell(&Event::Warning(warning));
         })?;
-        let guidance = self.guidance(&config, &texts, scheduler.kind())?;
-        let texts = self.encode_texts(&texts, &config, guidance, reporter)?;
+        let needs = self.needs(&config, &texts, scheduler.kind())?;
+        let scale = (config.guidance_scale, config.guidance_rescale);
+        let guidance = GuidancePlan::new(scale, &config.guidance, length, needs)?;
+        if config.guidance.method != GuidanceMethod::Cfg && !guidance.may_guide() {
+            reporter.tell(&Event::Warning(format!(
+                "{} has no effect, since nothing is guided by a scale of 1 or less",
+                config.guidance.method.name()
+            )));
+        }
+        let texts = self.encode_texts(&texts, &config, &guidance, reporter)?;
         Ok(Call {
             config,
             template,
@@ -185,39 +201,49 @@ impl SDModel {
         }
     }
 
-    fn guidance(
-        &self,
-        config: &SamplingConfig,
-        texts: &Texts,
-        sampler: SamplerKind,
-    ) -> Result<Guidance> {
-        let distilled = self.takes_guidance_embedding();
-        let both = sampler.spec().unconditional;
-        if both && distilled {
-            return Err(Error::unsupported(format!(
-                "{sampler} needs an unconditional estimate, which this model, distilled to one pass a step, does not make"
-            ))
-            .with_hint("choose a sampler without CFG++, such as lcm"));
+    /// Why the unconditional prediction is made.
+    fn needs(&self, config: &SamplingConfig, texts: &Texts, sampler: SamplerKind) -> Result<Needs> {
+        if self.takes_guidance_embedding() {
+            return refuse_for_distilled(config, texts, sampler);
         }
-        if both || (config.guidance_scale > 1.0 && !distilled) {
-            return Ok(Guidance::ClassifierFree {
-                scale: config.guidance_scale,
-                rescale: config.guidance_rescale,
-            });
-        }
-        match (texts.is_composed(), distilled) {
-            (false, _) => Ok(Guidance::None),
-            // Parts can only be weighed against the unconditional prediction, which guidance 1 cancels out.
-            (true, false) => Ok(Guidance::ClassifierFree {
-                scale: 1.0,
-                rescale: config.guidance_rescale,
-            }),
-            (true, true) => Err(Error::unsupported(
-                "the prompt composes parts by weight, which this model, distilled to one pass a step, cannot do",
-            )
-            .with_hint("take `AND` and the weight at the end out of the prompt")),
-        }
+        Ok(if sampler.spec().unconditional {
+            Needs::Always
+        } else if texts.is_composed() {
+            Needs::Weights
+        } else {
+            Needs::Scale
+        })
     }
+}
+
+/// A model that is told the guidance scale makes one prediction and has nothing to compare it with.
+fn refuse_for_distilled(
+    config: &SamplingConfig,
+    texts: &Texts,
+    sampler: SamplerKind,
+) -> Result<Needs> {
+    let (asked, hint) = if sampler.spec().unconditional {
+        (
+            format!("{sampler} needs an unconditional estimate"),
+            "choose a sampler without CFG++, such as lcm",
+        )
+    } else if texts.is_composed() {
+        (
+            "the prompt composes parts by weight against an unconditional estimate".to_owned(),
+            "take `AND` and the weight at the end out of the prompt",
+        )
+    } else if !config.guidance.is_plain() {
+        (
+            "the settings of guidance ask for an unconditional estimate".to_owned(),
+            "leave them out; the scale is all that such a model takes",
+        )
+    } else {
+        return Ok(Needs::Nothing);
+    };
+    Err(Error::unsupported(format!(
+        "{asked}, which this model, distilled to one pass a step, does not make"
+    ))
+    .with_hint(hint))
 }
 
 /// What all pictures of the same prompts share.
@@ -227,7 +253,7 @@ struct Call<'a> {
     /// As the caller gave it.
     template: &'a SamplingConfig,
     scheduler: &'a Scheduler,
-    guidance: Guidance,
+    guidance: GuidancePlan,
     texts: EncodedTexts,
     text: Duration,
 }
@@ -245,7 +271,7 @@ impl Call<'_> {
         reporter: &mut Reporter<'_>,
     ) -> Result<GeneratedImage> {
         let start = Instant::now();
-        let latents = self.denoise(model, (index, seeds), reporter)?;
+        let (latents, unet_passes) = self.denoise(model, (index, seeds), reporter)?;
         let denoise = start.elapsed();
         reporter.cancel.check()?;
         reporter.tell(&Event::Decoding {
@@ -269,17 +295,18 @@ impl Call<'_> {
             seed: seeds.seed,
             latents,
             parameters,
+            unet_passes,
             timings,
         })
     }
 
-    /// Final latents of picture `index`, (1, C, H/f, W/f), in the UNet's scale.
+    /// Final latents of picture `index`, (1, C, H/f, W/f), in the UNet's scale, and how many predictions they took.
     fn denoise(
         &self,
         model: &SDModel,
         (index, seeds): (usize, PictureSeeds),
         reporter: &mut Reporter<'_>,
-    ) -> Result<HostTensor> {
+    ) -> Result<(HostTensor, usize)> {
         let factor = model.vae.config().scale_factor();
         let shape = [
             1,
@@ -300,9 +327,10 @@ impl Call<'_> {
             unet: &model.unet,
             scheduler: self.scheduler,
             conditions: Conditions::new(model, &self.config, &self.texts),
-            guidance: self.guidance,
+            guide: Guide::new(&self.guidance),
             cancel,
             evaluations: 0,
+            passes: 0,
         };
         let clock = StepClock {
             start: Instant::now(),
@@ -314,8 +342,10 @@ impl Call<'_> {
             reporter.tell(&Event::Step(clock.event(info)));
             cancel.check()
         };
-        self.scheduler
-            .sample(x, &mut denoiser, &mut noise, &mut on_step)
+        let latents = self
+            .scheduler
+            .sample(x, &mut denoiser, &mut noise, &mut on_step)?;
+        Ok((latents, denoiser.passes))
     }
 }
 

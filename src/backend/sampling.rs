@@ -2,6 +2,7 @@
 
 use super::seeds::SeedOptions;
 use crate::error::{Error, Result};
+use crate::guidance::{GuidanceMethod, GuidanceOptions};
 use crate::prompt::{Chooser, Prompt, PromptOptions, PromptSyntax, Role};
 use crate::samplers::NoiseOptions;
 use crate::samplers::registry::parse_sampler;
@@ -41,6 +42,8 @@ pub struct SamplingConfig {
     /// Share, 0 to 1, by which the guided prediction is brought back to the conditional one's contrast
     /// (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4).
     pub guidance_rescale: f64,
+    /// What else is said about guidance.
+    pub guidance: GuidanceOptions,
     /// Seed of the first picture; picture `i` uses `seed + i`, or in a batch of variations `seed` too. `None` draws
     /// one and reports it.
     pub seed: Option<u64>,
@@ -76,6 +79,7 @@ impl Default for SamplingConfig {
             steps: 20,
             guidance_scale: 7.5,
             guidance_rescale: 0.0,
+            guidance: GuidanceOptions::default(),
             seed: None,
             seeds: SeedOptions::default(),
             width: 512,
@@ -104,6 +108,8 @@ impl SamplingConfig {
         }
         check_real("guidance_scale", self.guidance_scale, 0.0, 1000.0)?;
         check_real("guidance_rescale", self.guidance_rescale, 0.0, 1.0)?;
+        self.guidance.check()?;
+        self.validate_rescale()?;
         self.noise.check()?;
         self.seeds.check(self.seed, self.batch)?;
         if let Some(levels) = &self.levels {
@@ -121,6 +127,18 @@ impl SamplingConfig {
             ));
         }
         self.validate_prompts()
+    }
+
+    /// Rescaling is defined on what the model predicts.
+    fn validate_rescale(&self) -> Result<()> {
+        let estimates = matches!(self.guidance.method, GuidanceMethod::Thresholding(_));
+        if estimates && self.guidance_rescale > 0.0 {
+            return Err(Error::invalid(format!(
+                "guidance_rescale is {}, expected 0 beside dynamic thresholding, which sets the range of values itself",
+                self.guidance_rescale
+            )));
+        }
+        Ok(())
     }
 
     fn validate_prompts(&self) -> Result<()> {

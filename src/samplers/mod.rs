@@ -79,6 +79,7 @@ pub use lms::Lms;
 pub use noise_options::{NoiseOptions, Randomness, Takes};
 pub use plan::{Coordinates, NoiseLevel, Plan, Step};
 pub use pndm::Pndm;
+pub(crate) use prediction::quantile_of_magnitudes;
 pub use prediction::{Clip, PredictionType};
 pub use registry::{SAMPLERS, SamplerKind, SamplerSpec};
 pub use res_multistep::ResMultistep;

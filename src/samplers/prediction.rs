@@ -107,7 +107,7 @@ impl Clip {
 }
 
 /// The `ratio` quantile of |values|, between two values by linear interpolation as torch.quantile does.
-fn quantile_of_magnitudes(values: &[f32], ratio: f32) -> f32 {
+pub(crate) fn quantile_of_magnitudes(values: &[f32], ratio: f32) -> f32 {
     let mut magnitudes: Vec<f32> = values.iter().map(|value| value.abs()).collect();
     magnitudes.sort_by(f32::total_cmp);
     let last = magnitudes.len() - 1;

@@ -11,6 +11,8 @@ mod bad_input;
 #[cfg(test)]
 mod box_model;
 #[cfg(test)]
+mod guidance;
+#[cfg(test)]
 mod loading;
 #[cfg(test)]
 mod loading_errors;

@@ -12,6 +12,7 @@ use tintype::samplers::SAMPLERS;
 use tintype::samplers::schedule::SCHEDULES;
 use tintype::{Device, EngineKind, LoadOptions};
 
+use crate::guidance_args::GuidanceArgs;
 use crate::output::Form;
 use crate::prompt_args::PromptArgs;
 
@@ -94,6 +95,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) text: PromptArgs,
     #[command(flatten)]
     pub(crate) picture: PictureArgs,
+    #[command(flatten)]
+    pub(crate) guidance: GuidanceArgs,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
     /// CPU threads, 1 or more [default: all]

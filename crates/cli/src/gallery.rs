@@ -17,6 +17,7 @@ pub(crate) struct Saved {
     pub(crate) seed: u64,
     pub(crate) width: u32,
     pub(crate) height: u32,
+    pub(crate) unet_passes: usize,
     pub(crate) parameters: Parameters,
     pub(crate) timings: Timings,
 }
@@ -62,6 +63,7 @@ impl Gallery {
             seed: picture.seed,
             width: picture.image.width(),
             height: picture.image.height(),
+            unet_passes: picture.unet_passes,
             parameters: picture.parameters.clone(),
             timings: picture.timings,
         });

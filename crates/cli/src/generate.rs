@@ -30,7 +30,11 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let typed = args
         .text
         .read(&args.prompt, args.picture.negative.as_deref())?;
-    let over = |base| typed.over(args.picture.over(base), args.picture.batch);
+    let over = |base| {
+        let mut config = args.picture.over(base);
+        config.guidance = args.guidance.over(config.guidance);
+        typed.over(config, args.picture.batch)
+    };
     let request = over(SamplingConfig::default())?;
     request.validate()?;
     let options = args.load.options()?;
@@ -187,6 +191,7 @@ impl PictureArgs {
             steps: self.steps.unwrap_or(base.steps),
             guidance_scale: self.guidance.unwrap_or(base.guidance_scale),
             guidance_rescale: self.guidance_rescale.unwrap_or(base.guidance_rescale),
+            guidance: base.guidance,
             seed: self.seed.or(base.seed),
             seeds: self.seeds(base.seeds),
             sampler: self.sampler.clone().or(base.sampler),

@@ -10,6 +10,7 @@ mod explain;
 mod failure;
 mod gallery;
 mod generate;
+mod guidance_args;
 mod inspect;
 mod listing;
 mod logging;

@@ -9,6 +9,7 @@ use tintype::samplers::schedule::CustomLevels;
 use tintype::{LoadOptions, ModelSource, SDModel, SamplingConfig};
 
 use crate::gallery::Saved;
+use crate::guidance_args;
 use crate::progress::seconds;
 
 /// The document of `generate --json`; its fields are described in `docs/cli.md`.
@@ -27,6 +28,7 @@ struct Image<'a> {
     seed: u64,
     width: u32,
     height: u32,
+    unet_passes: usize,
     parameters: String,
 }
 
@@ -42,6 +44,8 @@ struct Settings<'a> {
     steps: usize,
     guidance_scale: f64,
     guidance_rescale: f64,
+    #[serde(flatten)]
+    guidance: guidance_args::Settings,
     /// Of the first picture.
     seed: Option<u64>,
     rng: &'static str,
@@ -184,6 +188,7 @@ impl<'a> Image<'a> {
             seed: picture.seed,
             width: picture.width,
             height: picture.height,
+            unet_passes: picture.unet_passes,
             parameters: picture.parameters.to_text(),
         }
     }
@@ -201,6 +206,7 @@ impl<'a> Settings<'a> {
             steps: config.steps,
             guidance_scale: config.guidance_scale,
             guidance_rescale: config.guidance_rescale,
+            guidance: guidance_args::Settings::new(&config.guidance),
             seed: first.map_or(config.seed, |picture| Some(picture.seed)),
             rng: config.seeds.rng.name(),
             variation_seed: first.and_then(|picture| picture.parameters.variation_seed()),

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use super::guidance;
 use crate::backend::sampling::SamplingConfig;
 use crate::backend::seeds::parse_size;
 use crate::error::{Error, Result};
@@ -37,7 +38,7 @@ const fn refused(why: &'static str) -> Use {
     Use::Refused { harmless: OFF, why }
 }
 
-/// Every key that is known, the webui's first and then our own.
+/// Every key that is known but those of [`guidance`], the webui's first and then our own.
 const KEYS: &[(&str, Use)] = &[
     (
         "Steps",
@@ -116,14 +117,6 @@ const KEYS: &[(&str, Use)] = &[
     ("TI", HASHES),
     ("Hypernet", HASHES),
     ("Hypernet strength", HASHES),
-    (
-        "NGMS",
-        refused("the negative prompt has effect at every sigma"),
-    ),
-    (
-        "Skip Early CFG",
-        refused("guidance has effect at every step"),
-    ),
     ("Mask blur", INPAINT),
     ("Masked area padding", INPAINT),
     ("Inpaint area", INPAINT),
@@ -200,9 +193,13 @@ const KEYS: &[(&str, Use)] = &[
 
 /// What becomes of `key`, whose case does not count; `None` when nobody knows it.
 pub(super) fn find(key: &str) -> Option<Use> {
+    let of_guidance = guidance::KEYS.iter();
+    let of_guidance = of_guidance.map(|(known, set)| (*known, Use::Sets(*set)));
     KEYS.iter()
+        .copied()
+        .chain(of_guidance)
         .find(|(known, _)| known.eq_ignore_ascii_case(key))
-        .map(|(_, meaning)| *meaning)
+        .map(|(_, meaning)| meaning)
 }
 
 /// A number that a text may hold.

@@ -2,6 +2,7 @@
 //!
 //! Every key of the text is honoured or named with the reason why not; none is dropped.
 
+mod guidance;
 mod keys;
 mod model;
 #[cfg(test)]
@@ -231,11 +232,27 @@ impl Recorded {
             // The webui's own meaning.
             self.config.seeds.rng = RngKind::TorchCuda;
         }
+        self.fit_min_sigma(parameters)?;
         let config = &self.config;
         let negative = config.negative_prompt.as_deref();
         if !Chooser::new(&config.prompt, negative, &config.text)?.is_constant() {
             let reason = "braces with a | are a choice here, made by the seed; the webui takes them for text";
             self.refuse("prompt", "{..|..}", reason);
+        }
+        Ok(())
+    }
+
+    /// On the timesteps of training the webui compares NGMS with the timestep, which all but turns it off.
+    fn fit_min_sigma(&mut self, parameters: &Parameters) -> Result<()> {
+        let Some(name) = &self.config.sampler else {
+            return Ok(());
+        };
+        let on_timesteps =
+            parse_sampler(name)?.0.spec().coordinates == Coordinates::VariancePreserving;
+        if on_timesteps && self.config.guidance.min_sigma > 0.0 {
+            self.config.guidance.min_sigma = 0.0;
+            let reason = "the webui compares it with this sampler's timesteps instead of sigmas";
+            self.refuse_recorded(parameters, "NGMS", reason);
         }
         Ok(())
     }

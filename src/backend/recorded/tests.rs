@@ -1,6 +1,7 @@
 use super::model::{hash_warning, name_warning};
 use super::*;
 use crate::ErrorKind;
+use crate::guidance::Skips;
 use crate::prompt::{Emphasis, PromptSyntax};
 use crate::samplers::schedule::CustomLevels;
 
@@ -200,6 +201,43 @@ fn our_own_keys_come_back() {
 }
 
 #[test]
+fn guidance_is_read_by_the_webuis_names() {
+    let text = "a cat\nSteps: 4, Sampler: Euler, Seed: 1, NGMS: 3.5, NGMS all steps: True, Skip Early CFG: 0.1, \
+        CFG schedule: 7..2, CFG interval: 0.1..0.8, CFG method: \"apg:momentum=0,threshold=5,eta=1\"";
+    let found = recorded(text);
+    let guidance = &found.config.guidance;
+    assert_eq!(guidance.min_sigma_skips, Skips::All);
+    assert!((guidance.min_sigma - 3.5).abs() < 1e-12);
+    assert!((guidance.skip_early - 0.1).abs() < 1e-12);
+    assert_eq!(guidance.schedule, Some("7..2".parse().unwrap()));
+    assert_eq!(guidance.interval, Some("0.1..0.8".parse().unwrap()));
+    assert_eq!(
+        guidance.method,
+        "apg:momentum=0,threshold=5,eta=1".parse().unwrap()
+    );
+    assert_eq!(names(&found), [""; 0]);
+    assert_none_dropped(text, &found);
+    let text = "a cat\nSteps: 4, Sampler: Euler, Seed: 1, Dynamic thresholding enabled: True, Mimic scale: 5, Separate \
+        Feature Channels: False, Scaling Startpoint: MEAN, Variability Measure: STD, Interpolate Phi: 0.5, Threshold \
+        percentile: 98, Mimic mode: Half Cosine Down, Mimic scale minimum: 1, CFG mode: Power Up, CFG scale minimum: 2, \
+        Scheduler value: 3";
+    let extension = recorded(text);
+    let method = "dynthres:mimic=5,percentile=98,mimic-mode=half-cosine-down,mimic-min=1,cfg-mode=power-up,cfg-min=2,\
+        value=3,channels=together,measure=std,phi=0.5";
+    assert_eq!(extension.config.guidance.method, method.parse().unwrap());
+    assert_none_dropped(text, &extension);
+    assert_eq!(names(&extension), [""; 0]);
+    let off = recorded("a cat\nSteps: 4, Seed: 1, Dynamic thresholding enabled: False");
+    assert_eq!(off.config.guidance, base().guidance);
+    // There the webui compares it with timesteps.
+    let on_timesteps = "a cat\nSteps: 4, Sampler: DDIM, Seed: 1, NGMS: 3.5";
+    let found = recorded(on_timesteps);
+    assert!(found.config.guidance.min_sigma.abs() < 1e-12);
+    assert_eq!(names(&found), ["NGMS"]);
+    assert_none_dropped(on_timesteps, &found);
+}
+
+#[test]
 fn what_the_text_does_not_say_is_the_bases_and_named() {
     let found = recorded("a cat\nSteps: 20, Seed: 1, Version: v1.10.1");
     assert_eq!(found.absent, ["Sampler", "CFG scale", "Size"]);
@@ -251,6 +289,10 @@ fn values_that_cannot_be_read_are_named_with_their_key() {
         ("Sigmas: \"3, two\"", "Sigmas: found \" two\""),
         ("Sigmas: 3, Timesteps: 4", "both Sigmas and Timesteps"),
         ("Emphasis: Bold", "Emphasis: unknown emphasis"),
+        ("NGMS all steps: 3", "NGMS all steps: found \"3\""),
+        ("CFG mode: Up", "CFG mode: found \"Up\""),
+        ("CFG method: cfgg", "CFG method: unknown guidance method"),
+        ("CFG interval: 0.5", "CFG interval: the guidance interval"),
     ];
     for (settings, words) in cases {
         let error = error(settings);

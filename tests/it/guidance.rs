@@ -1,0 +1,159 @@
+//! Guidance over whole runs: how many predictions it takes, and that its settings are recorded.
+
+use tintype::backend::Recorded;
+use tintype::guidance::Skips;
+use tintype::{CancelToken, EngineKind, ErrorKind, Event, GuidanceOptions, SamplingConfig};
+
+use crate::support::{generate, load, quick};
+
+fn with(edit: impl Fn(&mut GuidanceOptions)) -> SamplingConfig {
+    let mut config = SamplingConfig {
+        steps: 4,
+        sampler: Some("euler".into()),
+        ..quick()
+    };
+    edit(&mut config.guidance);
+    config
+}
+
+#[test]
+fn a_step_without_guidance_takes_one_prediction() {
+    let (_folder, model) = load("sd15", EngineKind::Auto);
+    let sampler = |name: &str, edit: fn(&mut GuidanceOptions)| SamplingConfig {
+        sampler: Some(name.into()),
+        ..with(edit)
+    };
+    let cases = [
+        (with(|_| {}), 8),
+        (
+            SamplingConfig {
+                guidance_scale: 1.0,
+                ..with(|_| {})
+            },
+            4,
+        ),
+        (with(|o| o.interval = Some("0.25..0.5".parse().unwrap())), 5),
+        (
+            with(|o| o.interval = Some("sigma:1..1000".parse().unwrap())),
+            6,
+        ),
+        (with(|o| o.interval = Some("0.5..0.5".parse().unwrap())), 4),
+        (with(|o| o.schedule = Some("7,1,1,3".parse().unwrap())), 6),
+        (with(|o| o.schedule = Some("7..0".parse().unwrap())), 7),
+        (with(|o| o.skip_early = 0.25), 6),
+        (with(|o| o.min_sigma = 1000.0), 6),
+        (
+            with(|o| {
+                o.min_sigma = 1000.0;
+                o.min_sigma_skips = Skips::All;
+            }),
+            4,
+        ),
+        (
+            with(|o| o.method = "cfg-zero:zero-steps=2".parse().unwrap()),
+            4,
+        ),
+        (with(|o| o.method = "apg".parse().unwrap()), 8),
+        // Variance preserving, and two evaluations a step but for the last.
+        (sampler("ddim", |o| o.skip_early = 0.5), 5),
+        (sampler("heun", |o| o.skip_early = 0.5), 9),
+        // It asks for the unconditional estimate at every step.
+        (sampler("euler_cfg_pp", |o| o.skip_early = 0.5), 8),
+        // Two parts and the unconditional one; alone the first part stands for that.
+        (
+            SamplingConfig {
+                prompt: "a cat AND a dog :0.5".into(),
+                ..with(|o| o.skip_early = 0.25)
+            },
+            10,
+        ),
+    ];
+    for (config, expected) in cases {
+        let pictures = generate(&model, &config);
+        assert_eq!(pictures[0].unet_passes, expected, "{config:?}");
+    }
+}
+
+#[test]
+fn a_run_that_is_never_guided_is_one_without_guidance() {
+    let (_folder, model) = load("sd15", EngineKind::Auto);
+    let plain = SamplingConfig {
+        guidance_scale: 1.0,
+        ..with(|_| {})
+    };
+    let never = with(|o| o.skip_early = 1.0);
+    let constant = with(|o| o.schedule = Some("7.5..7.5".parse().unwrap()));
+    let latents = |config: &SamplingConfig| generate(&model, config).remove(0).latents;
+    assert_eq!(latents(&plain), latents(&never));
+    assert_eq!(latents(&constant), latents(&with(|_| {})));
+    assert_ne!(latents(&plain), latents(&constant));
+}
+
+#[test]
+fn every_setting_is_recorded_and_read_back() {
+    let (_folder, model) = load("sd15", EngineKind::Auto);
+    let config = with(|o| {
+        o.schedule = Some("7.5..2:cosine".parse().unwrap());
+        o.interval = Some("sigma:0.28..50".parse().unwrap());
+        o.min_sigma = 0.75;
+        o.min_sigma_skips = Skips::All;
+        o.skip_early = 0.05;
+        o.method = "dynthres:mimic=3,percentile=99".parse().unwrap();
+    });
+    let picture = generate(&model, &config).remove(0);
+    let text = picture.parameters.to_text();
+    let read = tintype::metadata::Parameters::parse(&text);
+    let recorded = Recorded::read(&read, SamplingConfig::default()).unwrap();
+    assert_eq!(recorded.not_honoured, [], "{text}");
+    assert_eq!(recorded.config.guidance, config.guidance, "{text}");
+    let again = generate(&model, &recorded.config).remove(0);
+    assert_eq!(again.latents, picture.latents);
+    assert_ne!(again.latents, generate(&model, &with(|_| {}))[0].latents);
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let (_folder, model) = load("sd15", EngineKind::Auto);
+    let config = SamplingConfig {
+        guidance_scale: 1.0,
+        ..with(|o| o.method = "apg".parse().unwrap())
+    };
+    let mut warnings = Vec::new();
+    let mut observer = |event: &Event| {
+        if let Event::Warning(text) = event {
+            warnings.push(text.clone());
+        }
+    };
+    model
+        .generate(&config, &mut observer, &CancelToken::new())
+        .unwrap();
+    assert!(
+        warnings
+            .iter()
+            .any(|text| text.contains("apg has no effect")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_done_is_refused() {
+    let (_folder, model) = load("sd15", EngineKind::Auto);
+    let refused = |config: &SamplingConfig| {
+        model
+            .generate(config, &mut |_: &Event| {}, &CancelToken::new())
+            .unwrap_err()
+    };
+    let short = refused(&with(|o| o.schedule = Some("7,6".parse().unwrap())));
+    assert!(short.message().contains("2 scales, expected 4"), "{short}");
+    let twice = refused(&SamplingConfig {
+        guidance_rescale: 0.5,
+        ..with(|o| o.method = "dynthres".parse().unwrap())
+    });
+    assert!(
+        twice.message().contains("guidance_rescale is 0.5"),
+        "{twice}"
+    );
+    for error in [short, twice] {
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    }
+}
