@@ -6,10 +6,10 @@ use super::conditions::{Conditions, Told};
 use super::scheduler::Scheduler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::CancelToken;
-use crate::guidance::{Guide, Turn, Weighted, on_the_first};
+use crate::guidance::{FreeU, Guide, Pag, Turn, Weighted, add_difference, on_the_first};
 use crate::host::HostTensor;
 use crate::models::UNet2DCondition;
-use crate::models::unet::PreparedConditioning;
+use crate::models::unet::{Blocks, Changes, PreparedConditioning};
 use crate::nn::{Engine, FeatureMap};
 use crate::samplers::{Denoiser, Guided};
 
@@ -23,6 +23,10 @@ pub(crate) struct GuidedDenoiser<'a> {
     pub(crate) conditions: Conditions<'a>,
     /// How its predictions become one.
     pub(crate) guide: Guide<'a>,
+    /// Perturbed attention guidance.
+    pub(crate) pag: Option<Pag>,
+    /// FreeU, in every prediction.
+    pub(crate) freeu: Option<FreeU>,
     pub(crate) cancel: &'a CancelToken,
     /// Model evaluations so far, by which guidance and prompts are timed.
     pub(crate) evaluations: usize,
@@ -135,6 +139,23 @@ impl Estimates {
     }
 }
 
+/// Predictions for the parts of the prompt with perturbed self-attention.
+struct Perturbed {
+    parts: Vec<Weighted>,
+    scale: f64,
+}
+
+impl Perturbed {
+    /// Moves `guided` away from them, from the predictions of the same `parts`.
+    fn push_away(&self, guided: &mut HostTensor, parts: &[Weighted]) -> Result<()> {
+        let pairs = parts.iter().zip(&self.parts);
+        for ((part, weight), (perturbed, _)) in pairs {
+            add_difference(guided, (weight * self.scale) as f32, (part, perturbed))?;
+        }
+        Ok(())
+    }
+}
+
 impl GuidedDenoiser<'_> {
     fn estimate(&mut self, question: &Question<'_>) -> Result<Estimates> {
         self.cancel.check()?;
@@ -152,8 +173,15 @@ impl GuidedDenoiser<'_> {
             }
             Turn::Prompt => {
                 let input = question.input(scheduler);
-                let parts = self.predict(&input, index, Told::Prompt)?;
-                let guided = on_the_first(parts)?;
+                let parts = self.predict(&input, (index, Told::Prompt), None)?;
+                let guided = match self.perturbed(&input, index)? {
+                    None => on_the_first(parts)?,
+                    Some(perturbed) => {
+                        let mut guided = on_the_first(parts.clone())?;
+                        perturbed.push_away(&mut guided, &parts)?;
+                        guided
+                    }
+                };
                 self.require_finite(&guided, &input)?;
                 Ok(Estimates {
                     guided: question.denoised(scheduler, guided)?,
@@ -167,16 +195,21 @@ impl GuidedDenoiser<'_> {
     fn guided(&mut self, question: &Question<'_>, at: (usize, f64)) -> Result<Estimates> {
         let scheduler = self.scheduler;
         let input = question.input(scheduler);
-        let mut parts = self.predict(&input, at.0, Told::Both)?;
+        let mut parts = self.predict(&input, (at.0, Told::Both), None)?;
+        let mut perturbed = self.perturbed(&input, at.0)?;
         let estimates = self.guide.joins_estimates();
         if estimates {
-            for (part, _) in &mut parts {
+            let perturbed = perturbed.iter_mut().flat_map(|it| &mut it.parts);
+            for (part, _) in parts.iter_mut().chain(perturbed) {
                 let output = std::mem::replace(part, HostTensor::zeros([0]));
                 *part = question.denoised(scheduler, output)?;
             }
         }
         let (uncond, _) = parts.remove(0);
-        let guided = self.guide.join(&uncond, &parts, at)?;
+        let mut guided = self.guide.join(&uncond, &parts, at)?;
+        if let Some(perturbed) = perturbed {
+            perturbed.push_away(&mut guided, &parts)?;
+        }
         self.require_finite(&guided, &input)?;
         if estimates {
             return Ok(Estimates {
@@ -194,13 +227,35 @@ impl GuidedDenoiser<'_> {
         })
     }
 
+    /// What it predicts for the prompt where self-attention is perturbed.
+    fn perturbed(&mut self, input: &Input<'_>, index: usize) -> Result<Option<Perturbed>> {
+        let Some(pag) = self.pag else {
+            return Ok(None);
+        };
+        let scale = pag.scale_at(input.timestep);
+        if scale <= 0.0 {
+            return Ok(None);
+        }
+        let parts = self.predict(input, (index, Told::Prompt), Some(pag.blocks))?;
+        Ok(Some(Perturbed { parts, scale }))
+    }
+
     /// What the UNet predicts for each text that holds at evaluation `index`, with its weight: the unconditional one
     /// first where it is told both, then the parts of the prompt.
-    fn predict(&mut self, input: &Input<'_>, index: usize, told: Told) -> Result<Vec<Weighted>> {
+    fn predict(
+        &mut self,
+        input: &Input<'_>,
+        (index, told): (usize, Told),
+        identity: Option<Blocks>,
+    ) -> Result<Vec<Weighted>> {
         let condition = self.conditions.at(index, told)?;
+        let changes = Changes {
+            freeu: self.freeu,
+            identity,
+        };
         let mut items = Vec::with_capacity(condition.weights.len());
         for pass in &condition.passes {
-            let output = self.forward(input, pass)?;
+            let output = self.forward(input, pass, &changes)?;
             self.passes += pass.batch();
             for item in 0..pass.batch() {
                 items.push(output.item(item)?);
@@ -216,11 +271,12 @@ impl GuidedDenoiser<'_> {
         &self,
         input: &Input<'_>,
         conditioning: &PreparedConditioning,
+        changes: &Changes,
     ) -> Result<HostTensor> {
         let latents = HostTensor::concat(&vec![(*input.latents).clone(); conditioning.batch()])?;
         let sample = FeatureMap::from_host(self.engine, &latents)?;
         self.unet
-            .forward(&sample, input.timestep, conditioning)?
+            .forward_changed(&sample, input.timestep, conditioning, changes)?
             .to_host()
     }
 

@@ -99,7 +99,7 @@ pub(super) fn of(
 }
 
 /// What the caller said about guidance, by the webui's names where it has one.
-fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 6] {
+fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 8] {
     let GuidanceOptions {
         schedule,
         interval,
@@ -107,6 +107,8 @@ fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 6
         min_sigma_skips,
         skip_early,
         method,
+        pag,
+        freeu,
     } = guidance;
     let is_below = *min_sigma > 0.0;
     let all = is_below && *min_sigma_skips == Skips::All;
@@ -123,6 +125,8 @@ fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 6
             "CFG method",
             (*method != GuidanceMethod::Cfg).then(|| method.to_string()),
         ),
+        ("PAG", pag.map(|pag| pag.to_string())),
+        ("FreeU", freeu.map(|freeu| freeu.to_string())),
     ]
 }
 

@@ -36,7 +36,7 @@ pub struct GeneratedImage {
     /// The effective settings as the webui's `parameters` text holds them.
     pub parameters: Parameters,
     /// Predictions that the UNet made: two for each evaluation that is guided, one for each that is not, and more for
-    /// prompts of several parts.
+    /// prompts of several parts and perturbed attention.
     pub unet_passes: usize,
     /// Where the time went.
     pub timings: Timings,
@@ -82,6 +82,9 @@ impl SDModel {
         config.validate()?;
         let reporter = &mut Reporter { observer, cancel };
         self.validate_size(config)?;
+        if let Some(pag) = &config.guidance.pag {
+            pag.blocks.check(self.unet.config())?;
+        }
         let scheduler = Scheduler::new(
             &self.scheduler,
             &SchedulerRequest {
@@ -328,6 +331,8 @@ impl Call<'_> {
             scheduler: self.scheduler,
             conditions: Conditions::new(model, &self.config, &self.texts),
             guide: Guide::new(&self.guidance),
+            pag: self.config.guidance.pag,
+            freeu: self.config.guidance.freeu,
             cancel,
             evaluations: 0,
             passes: 0,

@@ -7,7 +7,9 @@
 mod apg;
 mod combine;
 mod course;
+mod freeu;
 mod method;
+mod pag;
 mod plan;
 mod schedule;
 mod settings;
@@ -17,9 +19,10 @@ mod thresholding;
 mod zero_star;
 
 pub use apg::Apg;
-pub(crate) use combine::{Guide, Weighted, on_the_first};
+pub(crate) use combine::{Guide, Weighted, add_difference, on_the_first};
 pub use course::{Course, CourseMode};
 pub use method::GuidanceMethod;
+pub use pag::Pag;
 pub use plan::GuidancePlan;
 pub(crate) use plan::{Needs, RunLength, Turn};
 pub use schedule::{Interval, ScaleSchedule, Shape};
@@ -27,6 +30,7 @@ pub use thresholding::{Channels, Measure, StartPoint, Thresholding};
 pub use zero_star::ZeroStar;
 
 use crate::error::{Error, Result};
+pub use crate::models::unet::{Blocks, FreeU};
 
 /// What a caller says about guidance beside its scale.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -44,6 +48,10 @@ pub struct GuidanceOptions {
     pub skip_early: f64,
     /// How the two predictions become one.
     pub method: GuidanceMethod,
+    /// Perturbed attention guidance, with or without the other.
+    pub pag: Option<Pag>,
+    /// FreeU, which changes the UNet in every prediction.
+    pub freeu: Option<FreeU>,
 }
 
 /// Which evaluations below a sigma are left out.
@@ -70,12 +78,19 @@ impl GuidanceOptions {
         }
         within("guidance min_sigma", self.min_sigma, 0.0, 1e6)?;
         within("guidance skip_early", self.skip_early, 0.0, 1.0)?;
+        self.pag.as_ref().map_or(Ok(()), Pag::check)?;
+        self.freeu.as_ref().map_or(Ok(()), freeu::check)?;
         self.method.check()
     }
 
-    /// Whether it asks for nothing but guidance of one scale.
+    /// Whether it asks for nothing but the prompt's weight and changes of the UNet.
     pub(crate) fn is_plain(&self) -> bool {
-        *self == Self::default()
+        let changes = Self {
+            pag: self.pag,
+            freeu: self.freeu,
+            ..Self::default()
+        };
+        *self == changes
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The same text is what users type and what pictures record.
 
+use std::str::FromStr;
+
 use crate::error::{Error, Result};
 
 /// Such a text, taken apart.
@@ -13,8 +15,13 @@ pub(super) struct Settings<'a> {
 impl<'a> Settings<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self> {
         let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+        Self::of(name.trim(), rest)
+    }
+
+    /// The settings alone, of what is called `name`.
+    pub(super) fn of(name: &'a str, text: &'a str) -> Result<Self> {
         let mut pairs = Vec::new();
-        for pair in rest.split(',').filter(|pair| !pair.trim().is_empty()) {
+        for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
             let Some((key, value)) = pair.split_once('=') else {
                 return Err(Error::invalid(format!(
                     "found {:?} in {text:?}, expected a setting such as key=value",
@@ -23,10 +30,7 @@ impl<'a> Settings<'a> {
             };
             pairs.push((key.trim(), value.trim()));
         }
-        Ok(Self {
-            name: name.trim(),
-            pairs,
-        })
+        Ok(Self { name, pairs })
     }
 
     fn take(&mut self, key: &str) -> Option<&'a str> {
@@ -50,6 +54,18 @@ impl<'a> Settings<'a> {
             *place = value.parse().map_err(|_| {
                 Error::invalid(format!("{key} is {value:?}, expected a whole number"))
             })?;
+        }
+        Ok(())
+    }
+
+    /// Puts what the text of `key` says into `place` where there is one.
+    pub(super) fn parsed<T: FromStr<Err = Error>>(
+        &mut self,
+        key: &str,
+        place: &mut T,
+    ) -> Result<()> {
+        if let Some(value) = self.take(key) {
+            *place = value.parse()?;
         }
         Ok(())
     }

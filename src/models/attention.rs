@@ -15,16 +15,19 @@ use crate::nn::{
 const GROUP_NORM_EPS: f64 = 1e-6;
 const LAYER_NORM_EPS: f64 = 1e-5;
 
-/// Hands out prepared keys and values in the order of the layers.
+/// Hands out prepared keys and values in the order of the layers, and says how the picture looks at itself on the way.
 #[derive(Debug)]
 pub(crate) struct ContextCursor<'a> {
     rest: std::slice::Iter<'a, ContextKv>,
+    /// Whether each token looks at itself alone, in the block that is being run.
+    pub(crate) identity: bool,
 }
 
 impl<'a> ContextCursor<'a> {
     pub(crate) fn new(prepared: &'a [ContextKv]) -> Self {
         Self {
             rest: prepared.iter(),
+            identity: false,
         }
     }
 
@@ -163,6 +166,8 @@ impl BasicTransformerBlock {
         let x = if self.attn1_is_cross {
             self.attn1
                 .forward_cached(&hidden, context.next()?, Some(x))?
+        } else if context.identity {
+            self.attn1.forward_identity(&hidden, Some(x))?
         } else {
             self.attn1.forward(&hidden, None, Some(x))?
         };

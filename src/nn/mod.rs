@@ -45,6 +45,7 @@ mod cpu;
 mod embedding;
 mod engine;
 mod feature_map;
+mod fourier;
 mod geglu;
 mod linear;
 mod norm;

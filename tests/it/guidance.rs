@@ -99,6 +99,12 @@ fn every_setting_is_recorded_and_read_back() {
         o.min_sigma_skips = Skips::All;
         o.skip_early = 0.05;
         o.method = "dynthres:mimic=3,percentile=99".parse().unwrap();
+        o.pag = Some(
+            "scale=1.5,adaptive=0.001,blocks=down.1+mid+up"
+                .parse()
+                .unwrap(),
+        );
+        o.freeu = Some("b1=1.1,b2=1.2,s1=0.6,s2=0.4".parse().unwrap());
     });
     let picture = generate(&model, &config).remove(0);
     let text = picture.parameters.to_text();
@@ -156,4 +162,124 @@ fn what_cannot_be_done_is_refused() {
     for error in [short, twice] {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     }
+}
+
+/// A recorded run of diffusers.
+#[derive(serde::Deserialize)]
+struct Run {
+    name: String,
+    freeu: Option<String>,
+    pag: Option<String>,
+    guidance: f64,
+    guidance_rescale: f64,
+    width: usize,
+    height: usize,
+    latents: Vec<f32>,
+}
+
+/// Final latents may differ by this share of their largest value, as in whole runs without changes.
+const LATENT_TOLERANCE: f32 = 2e-5;
+
+#[test]
+fn freeu_and_perturbed_attention_make_diffusers_latents() {
+    let runs = include_str!("../data/guidance/runs.json");
+    let runs: Vec<Run> = serde_json::from_str(runs).unwrap();
+    let mut faults = Vec::new();
+    for engine in [EngineKind::Cpu, EngineKind::Candle] {
+        let (_folder, model) = load("sd15", engine);
+        for run in &runs {
+            let config = SamplingConfig {
+                steps: 3,
+                guidance_scale: run.guidance,
+                guidance_rescale: run.guidance_rescale,
+                width: run.width,
+                height: run.height,
+                ..with(|o| {
+                    o.freeu = run.freeu.as_deref().map(|text| text.parse().unwrap());
+                    o.pag = run.pag.as_deref().map(|text| text.parse().unwrap());
+                })
+            };
+            let picture = generate(&model, &config).remove(0);
+            assert_eq!(picture.latents.data().len(), run.latents.len());
+            let largest = run
+                .latents
+                .iter()
+                .fold(1.0_f32, |most, x| most.max(x.abs()));
+            let pairs = picture.latents.data().iter().zip(&run.latents);
+            let worst = pairs.fold(0.0_f32, |worst, (own, other)| {
+                worst.max((own - other).abs())
+            });
+            println!("{} on {engine}: {worst} of {largest}", run.name);
+            if worst > LATENT_TOLERANCE * largest {
+                faults.push(format!("{} on {engine}: {worst} of {largest}", run.name));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn perturbed_attention_takes_a_third_prediction_where_it_has_weight() {
+    let (_folder, model) = load("sd15", EngineKind::Auto);
+    let pag = |text: &str| with(|o| o.pag = Some(text.parse().unwrap()));
+    let alone = SamplingConfig {
+        guidance_scale: 1.0,
+        ..pag("3")
+    };
+    let freeu = with(|o| o.freeu = Some("on".parse().unwrap()));
+    let cases = [
+        (pag("3"), 12),
+        (alone, 8),
+        (pag("0"), 8),
+        // Gone below timestep 400, the last two of the four.
+        (pag("scale=3,adaptive=0.005"), 10),
+        (freeu, 8),
+    ];
+    for (config, expected) in cases {
+        let pictures = generate(&model, &config);
+        assert_eq!(pictures[0].unet_passes, expected, "{config:?}");
+    }
+}
+
+#[test]
+fn blocks_without_self_attention_are_refused() {
+    let (_folder, model) = load("bk-sdm-tiny", EngineKind::Auto);
+    let pag = |text: &str| with(|o| o.pag = Some(text.parse().unwrap()));
+    let error = model
+        .generate(&pag("3"), &mut |_: &Event| {}, &CancelToken::new())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(
+        error.message().contains(
+            "the blocks asked for are mid, and this model's unet has self-attention in down.0"
+        ),
+        "{error}"
+    );
+    assert_eq!(
+        generate(&model, &pag("scale=3,blocks=up"))[0].unet_passes,
+        12
+    );
+}
+
+#[test]
+fn distilled_models_take_what_needs_no_unconditional_prediction() {
+    let (_folder, model) = load("lcm", EngineKind::Auto);
+    let quick = |edit: fn(&mut GuidanceOptions)| SamplingConfig {
+        sampler: None,
+        ..with(edit)
+    };
+    let error = model
+        .generate(
+            &quick(|o| o.skip_early = 0.5),
+            &mut |_: &Event| {},
+            &CancelToken::new(),
+        )
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(
+        error.message().contains("distilled to one pass a step"),
+        "{error}"
+    );
+    let freeu = quick(|o| o.freeu = Some("on".parse().unwrap()));
+    assert_eq!(generate(&model, &freeu)[0].unet_passes, 4);
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{BoolishValueParser, PossibleValue, TypedValueParser};
 use serde::Serialize;
-use tintype::guidance::{Interval, ScaleSchedule, Skips};
+use tintype::guidance::{FreeU, Interval, Pag, ScaleSchedule, Skips};
 use tintype::{GuidanceMethod, GuidanceOptions};
 
 /// How the prompt is weighed against the negative prompt, beside the scale.
@@ -41,6 +41,14 @@ pub(crate) struct GuidanceArgs {
         value_parser = Methods
     )]
     guidance_method: Option<GuidanceMethod>,
+    /// Perturbed attention guidance, a third pass a step: its weight such as 3, or scale=3,adaptive=0,blocks=mid+up.0
+    /// [default: off]
+    #[arg(long, value_name = "WEIGHT", env = "TINTYPE_PAG")]
+    pag: Option<Pag>,
+    /// FreeU: b1=1.5,b2=1.6,s1=0.9,s2=0.2 (factors of half of the backbone and of the skips' low frequencies in the two
+    /// innermost blocks of the way up), or on for these [default: off]
+    #[arg(long, value_name = "FACTORS", env = "TINTYPE_FREEU")]
+    freeu: Option<FreeU>,
 }
 
 impl GuidanceArgs {
@@ -57,6 +65,8 @@ impl GuidanceArgs {
             },
             skip_early: self.skip_early_guidance.unwrap_or(base.skip_early),
             method: self.guidance_method.unwrap_or(base.method),
+            pag: self.pag.or(base.pag),
+            freeu: self.freeu.or(base.freeu),
         }
     }
 }
@@ -99,6 +109,10 @@ pub(crate) struct Settings {
     skip_early_guidance: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     guidance_method: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freeu: Option<String>,
 }
 
 impl Settings {
@@ -113,6 +127,8 @@ impl Settings {
             negative_min_sigma_all: min_sigma.map(|_| all),
             skip_early_guidance: Some(options.skip_early).filter(|&share| share > 0.0),
             guidance_method: method.map(ToString::to_string),
+            pag: options.pag.map(|pag| pag.to_string()),
+            freeu: options.freeu.map(|freeu| freeu.to_string()),
         }
     }
 }

@@ -64,7 +64,7 @@ fn of(
 type Set = fn(&mut SamplingConfig, &str) -> Result<()>;
 
 /// The keys of guidance.
-pub(super) const KEYS: [(&str, Set); 19] = [
+pub(super) const KEYS: [(&str, Set); 21] = [
     ("NGMS", |config, value| {
         put(&mut config.guidance.min_sigma, value)
     }),
@@ -79,6 +79,12 @@ pub(super) const KEYS: [(&str, Set); 19] = [
         parse_some(&mut config.guidance.interval, value)
     }),
     ("CFG method", method),
+    ("PAG", |config, value| {
+        parse_some(&mut config.guidance.pag, value)
+    }),
+    ("FreeU", |config, value| {
+        parse_some(&mut config.guidance.freeu, value)
+    }),
     ("Dynamic thresholding enabled", thresholding),
     ("Mimic scale", |config, value| {
         of(config, |own| put(&mut own.mimic, value))

@@ -6,6 +6,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::attention::{ContextCursor, Transformer2D, TransformerSpec};
 use crate::models::resnet::{Downsample2D, ResnetBlock2D, ResnetSpec, Upsample2D};
+use crate::models::unet::changes::FreeUStage;
 use crate::models::unet::config::{AttentionConfig, BlockConfig, MidConfig, UNetConfig};
 use crate::nn::{ContextKv, FeatureMap, Padding, Scope, Tokens};
 
@@ -194,14 +195,23 @@ impl UpBlock2D {
         act_temb: &Tokens,
         context: &mut ContextCursor<'_>,
         skips: &mut Vec<FeatureMap>,
+        freeu: Option<FreeUStage>,
     ) -> Result<FeatureMap> {
         for (i, resnet) in self.resnets.iter().enumerate() {
-            let skip = skips.pop().ok_or_else(|| {
+            let mut skip = skips.pop().ok_or_else(|| {
                 Error::new(
                     ErrorKind::Internal,
                     "the way up takes more skips than were left",
                 )
             })?;
+            if let Some(FreeUStage {
+                backbone,
+                skip: factor,
+            }) = freeu
+            {
+                x = x.scale_first_channels(x.channels() / 2, backbone)?;
+                skip = skip.scale_low_frequencies(factor)?;
+            }
             x = FeatureMap::concat_channels(&[&x, &skip])?;
             x = resnet.forward(&x, Some(act_temb))?;
             if let Some(attention) = self.attentions.get(i) {

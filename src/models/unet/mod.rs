@@ -7,9 +7,11 @@
 //! bottom's output; nothing else of the model has to change for it.
 
 mod blocks;
+mod changes;
 mod config;
 mod per_block;
 
+pub use changes::{Blocks, Changes, FreeU};
 pub use config::{AdditionConfig, AttentionConfig, BlockConfig, MidConfig, TimeConfig, UNetConfig};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +23,7 @@ use crate::nn::{
     Padding, Scope, Tokens,
 };
 use blocks::{DownBlock2D, MidBlock2D, UpBlock2D};
+use changes::Place;
 
 /// What the prediction is conditioned on, besides the timestep.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,18 +175,41 @@ impl UNet2DCondition {
         timestep: f64,
         conditioning: &PreparedConditioning,
     ) -> Result<FeatureMap> {
+        self.forward_changed(sample, timestep, conditioning, &Changes::default())
+    }
+
+    /// As [`forward`](Self::forward), changed on the way.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_changed(
+        &self,
+        sample: &FeatureMap,
+        timestep: f64,
+        conditioning: &PreparedConditioning,
+        changes: &Changes,
+    ) -> Result<FeatureMap> {
+        let is_identity = |place| {
+            changes
+                .identity
+                .is_some_and(|blocks| blocks.contains(place))
+        };
         let act_temb = self.time(timestep, conditioning)?.silu()?;
         let mut context = ContextCursor::new(&conditioning.context_kvs);
         let mut x = self.conv_in.forward(sample)?;
         let mut skips = vec![x.clone()];
-        for block in &self.down_blocks {
+        for (i, block) in self.down_blocks.iter().enumerate() {
+            context.identity = is_identity(Place::Down(i));
             x = block.forward(x, &act_temb, &mut context, &mut skips)?;
         }
         if let Some(block) = &self.mid_block {
+            context.identity = is_identity(Place::Mid);
             x = block.forward(x, &act_temb, &mut context)?;
         }
-        for block in &self.up_blocks {
-            x = block.forward(x, &act_temb, &mut context, &mut skips)?;
+        for (i, block) in self.up_blocks.iter().enumerate() {
+            context.identity = is_identity(Place::Up(i));
+            let freeu = changes.freeu.and_then(|freeu| freeu.stage(i));
+            x = block.forward(x, &act_temb, &mut context, &mut skips, freeu)?;
         }
         let x = self.conv_norm_out.forward(&x, Activation::Silu)?;
         self.conv_out.forward(&x)

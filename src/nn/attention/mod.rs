@@ -159,6 +159,27 @@ impl Attention {
         self.out.run(&attended, residual)
     }
 
+    /// As [`forward`](Self::forward) over the input itself, where each token attends to itself alone: its value goes
+    /// straight to the output projection.
+    ///
+    /// # Errors
+    /// When shapes do not fit or the layer was built for a context.
+    pub fn forward_identity(&self, x: &Tokens, residual: Option<&Tokens>) -> Result<Tokens> {
+        let op = &self.label;
+        self.expect_channels(x, self.spec.query_dim)?;
+        let values = match &self.inputs {
+            Inputs::Planned => return Err(planned(op)),
+            Inputs::Candle { v, .. } if self.spec.context_dim.is_none() => v.forward(x)?,
+            Inputs::Cpu(cpu::Projections::SelfOnly(qkv)) => {
+                let qkv = qkv.run(x.repr.as_cpu(op)?, None, op)?;
+                let inner = self.inner();
+                cpu::narrow_channels(&qkv, 2 * inner, inner).map(Tokens::cpu)?
+            }
+            _ => return Err(self.built_otherwise()),
+        };
+        self.out.run(&values, residual)
+    }
+
     /// Keys and values of `context` (B, M, context).
     ///
     /// # Errors

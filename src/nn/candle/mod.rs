@@ -7,6 +7,7 @@ mod attention;
 mod conv;
 mod norm;
 mod ops;
+mod waves;
 
 pub(super) use attention::attend;
 pub(super) use conv::{Conv, conv2d};
@@ -15,3 +16,4 @@ pub(super) use ops::{
     add, concat, extents, geglu, linear, map_to_tokens, narrow, pointwise, scale, select_tokens,
     tokens_to_map, upsample_nearest,
 };
+pub(super) use waves::{add_waves, scale_first_channels};

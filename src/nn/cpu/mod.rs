@@ -7,6 +7,7 @@ mod attention;
 mod layers;
 mod ops;
 mod pool;
+mod waves;
 
 pub(super) use array::Array;
 pub(super) use attention::{Part, Projections, attend};
@@ -16,6 +17,7 @@ pub(super) use ops::{
     select_tokens, upsample_nearest,
 };
 pub(super) use pool::Pool;
+pub(super) use waves::{add_waves, scale_first_channels};
 
 use crate::error::{Error, ErrorKind, Result};
 
