@@ -26,7 +26,8 @@ def program(command: str) -> pathlib.Path:
 
 
 def resized(row: Row, taken: argparse.Namespace) -> Row:
-    """A row at another size, for models that are not full-size."""
+    """A row at the size and with the steps asked for, for models that are not full-size."""
+    row = dataclasses.replace(row, title=row.title.replace("20 guided steps", f"{taken.steps} guided steps"))
     if taken.size is None or row.job.family != "sd15":
         return row
     title = row.title.replace("512x512", f"{taken.size}x{taken.size}")

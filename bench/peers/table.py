@@ -66,8 +66,8 @@ def notes(result: dict, name: str) -> list[str]:
 
 
 def clean(text: str) -> str:
-    """In one cell."""
-    return "failed: " + " ".join(text.replace("|", "/").split())[:160]
+    """Why there is no figure, in one cell."""
+    return "no figure: " + " ".join(text.replace("|", "/").split())[:160]
 
 
 def head(record: dict) -> list[str]:

@@ -218,7 +218,7 @@ class WholeRun(Folder):
         out = self.folder / "out"
         words = ["run.py", "--work", str(self.folder), "--out", str(out), "--tintype", MOCK]
         words += ["--rows", "threads-fast,step-fast,picture"]
-        words += "--size 64 --rounds 2 --settle 0 --least-memory 1 --without openvino-bf16,openvino-int8,torch-bf16".split()
+        words += "--size 64 --steps 3 --rounds 2 --settle 0 --least-memory 1 --without openvino-bf16,openvino-int8,torch-bf16".split()
         with mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(io.StringIO()):
             self.assertEqual(run.main(), 1, "bars without a peer have no figure")
         record = json.loads((out / "peers.json").read_text())
@@ -228,11 +228,12 @@ class WholeRun(Folder):
         self.assertAlmostEqual(threads["bars"][0]["ratio"], 0.5)
         self.assertTrue(threads["bars"][0]["met"])
         self.assertEqual(threads["contestants"]["tintype-fast"]["summary"]["of_peak"], 0.5)
-        self.assertEqual(whole["contestants"]["tintype-fast"]["summary"]["gflop"], 44.0)
+        self.assertEqual(whole["contestants"]["tintype-fast"]["summary"]["gflop"], 10.0)
+        self.assertIn("SD1.5 64x64, 3 guided steps", whole["title"])
         self.assertEqual(len(record["tintype"]["sha256"]), 64)
         text = (out / "peers.md").read_text()
         self.assertIn("| **0.50** of tintype-fast-1-thread (bar 0.54)", text)
-        self.assertIn("| openvino-bf16 | – | – | – | – | – | failed: left out with --without |", text)
+        self.assertIn("| openvino-bf16 | – | – | – | – | – | no figure: left out with --without |", text)
         self.assertEqual(text, table.write(out))
 
 
