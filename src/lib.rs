@@ -29,5 +29,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use events::{CancelToken, Event, Observer, StepEvent};
 pub use guidance::{GuidanceMethod, GuidanceOptions};
 pub use host::HostTensor;
-pub use nn::{DType, Device, EngineKind};
+pub use nn::{DType, Device, EngineKind, MemoryUse, Precision};
 pub use weights::ModelSource;

@@ -12,7 +12,7 @@ mod runs;
 use std::path::PathBuf;
 
 use golden::Golden;
-use tintype::{EngineKind, LoadOptions};
+use tintype::{EngineKind, LoadOptions, Precision};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -24,6 +24,7 @@ fn main() -> Outcome<()> {
     }
     let options = LoadOptions {
         engine: arguments.engine,
+        precision: Some(Precision::F32),
         ..LoadOptions::default()
     };
     runs::table(&arguments.model, &golden, &options, &arguments.cases)

@@ -250,6 +250,25 @@ impl ClipTextEncoder {
         }
     }
 
+    /// The hidden states (texts, tokens, width) that the first tower alone gives for all of `texts` in one pass, computed
+    /// even where they are remembered.
+    pub(super) fn first_tower(&self, texts: &[&str]) -> Result<HostTensor> {
+        let tower = self
+            .towers
+            .first()
+            .ok_or_else(|| Error::malformed("the model has no text encoder"))?;
+        let ids: Vec<_> = texts
+            .iter()
+            .map(|text| tower.tokenizer.encode(text).ids)
+            .collect();
+        let skip = self.layer.default_skip();
+        tower
+            .model
+            .forward(&ids, skip - 1, self.layer.norm())?
+            .hidden
+            .to_host()
+    }
+
     fn recall(&self, key: &Key) -> Option<Arc<TextEmbeddings>> {
         let remembered = self
             .remembered

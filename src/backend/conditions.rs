@@ -114,7 +114,7 @@ impl<'a> Conditions<'a> {
 
 impl SDModel {
     /// Computes all that depends on the texts but not on the step; they are equally long.
-    fn prepare_texts(
+    pub(super) fn prepare_texts(
         &self,
         texts: &[TextEmbeddings],
         config: &SamplingConfig,

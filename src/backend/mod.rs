@@ -1,8 +1,10 @@
 //! The backend: parts wired into a picture.
 
+pub mod bench;
 mod chunked;
 mod conditioning;
 mod conditions;
+mod memory;
 mod model;
 mod parameters;
 mod pipeline;

@@ -11,7 +11,7 @@ use super::vae::VaeDecoder;
 use crate::error::{Error, Result};
 use crate::events::{CancelToken, Event, Observer, Silent};
 use crate::models::{self, UNet2DCondition, UNetConfig};
-use crate::nn::{DType, Device, Engine, EngineKind};
+use crate::nn::{DType, Device, Engine, EngineKind, MemoryUse, Precision};
 use crate::tokenizer::ClipTokenizer;
 use crate::weights::{Card, Checkpoint, Component, Family, ModelSource, OpenOptions, Place};
 
@@ -20,8 +20,13 @@ use crate::weights::{Card, Checkpoint, Component, Family, ModelSource, OpenOptio
 pub struct LoadOptions {
     /// Where it runs.
     pub device: Device,
-    /// What it computes in; `None` is f32 on a CPU and f16 elsewhere.
+    /// What activations are kept in; `None` is f32 on a CPU and f16 elsewhere.
     pub dtype: Option<DType>,
+    /// How the processor's own kernels multiply; `None` is [`Precision::F32`] where `dtype` is given, else the fastest
+    /// the processor has instructions for.
+    pub precision: Option<Precision>,
+    /// How much memory weights may take for the sake of speed.
+    pub memory: MemoryUse,
     /// Who computes.
     pub engine: EngineKind,
     /// A VAE in place of the checkpoint's own: a folder or a file.
@@ -33,6 +38,17 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
+    /// Opens the engine they ask for, without a model.
+    ///
+    /// # Errors
+    /// When device, compute type, engine, precision and memory do not go together or the device is not there.
+    pub fn open_engine(&self) -> Result<Engine> {
+        let engine = Engine::new(self.engine, self.device, self.dtype)?;
+        let plain = engine.kind() == EngineKind::Cpu && self.dtype.is_some();
+        let precision = self.precision.or(plain.then_some(Precision::F32));
+        engine.with_precision(precision)?.with_memory(self.memory)
+    }
+
     pub(crate) fn open(&self) -> OpenOptions {
         OpenOptions {
             vae: self.vae.clone(),
@@ -91,7 +107,7 @@ impl SDModel {
         cancel: &CancelToken,
     ) -> Result<Self> {
         let start = Instant::now();
-        let engine = Engine::new(options.engine, options.device, options.dtype)?;
+        let engine = options.open_engine()?;
         let checkpoint = Checkpoint::open(source, &options.open(), observer)?;
         if let Some(obstacle) = text_to_image_obstacle(&checkpoint) {
             return Err(

@@ -21,7 +21,6 @@ pub(super) fn of(
     let negative = |config: &SamplingConfig| config.negative_prompt.clone();
     let chosen_negative = negative(template).filter(|_| negative(config) != negative(template));
     let settings = scheduler.schedule().settings();
-    let engine = model.engine();
     let webui = config.text.syntax == PromptSyntax::Webui;
     let emphasis = config.text.emphasis;
     let variation_seed = seeds.variation.map(|variation| variation.seed.to_string());
@@ -74,15 +73,7 @@ pub(super) fn of(
         ),
         ("Template", chosen),
         ("Negative Template", chosen_negative),
-        (
-            "Engine",
-            Some(format!(
-                "{} {} {}",
-                engine.kind(),
-                engine.device(),
-                engine.dtype()
-            )),
-        ),
+        ("Engine", Some(model.engine().to_string())),
         (
             "Version",
             Some(concat!("tintype v", env!("CARGO_PKG_VERSION")).to_owned()),

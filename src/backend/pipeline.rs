@@ -8,6 +8,7 @@ use image::DynamicImage;
 use super::conditioning::{EncodedTexts, Texts};
 use super::conditions::Conditions;
 use super::inference::GuidedDenoiser;
+use super::memory;
 use super::model::SDModel;
 use super::parameters;
 use super::sampling::{MAX_SIZE_PX, SamplingConfig};
@@ -19,6 +20,7 @@ use crate::guidance::{GuidanceMethod, GuidancePlan, Guide, Needs, RunLength};
 use crate::host::HostTensor;
 use crate::image_io::tensor_to_images;
 use crate::metadata::Parameters;
+use crate::nn::Device;
 use crate::prompt::Chooser;
 use crate::rng::PictureSeeds;
 use crate::samplers::schedule::StepTable;
@@ -85,6 +87,8 @@ impl SDModel {
         if let Some(pag) = &config.guidance.pag {
             pag.blocks.check(self.unet.config())?;
         }
+        // Pictures of a batch are made one after the other; a guided pass has two items, and composed prompts more.
+        self.require_memory((config.width, config.height), 2)?;
         let scheduler = Scheduler::new(
             &self.scheduler,
             &SchedulerRequest {
@@ -135,6 +139,7 @@ impl SDModel {
         reporter: &mut Reporter<'_>,
     ) -> Result<Call<'a>> {
         let start = Instant::now();
+        self.engine.enter("text");
         let steps = match config.levels {
             None => config.steps,
             Some(_) => scheduler.plan().steps().len(),
@@ -167,9 +172,9 @@ impl SDModel {
         })
     }
 
-    /// Refuses sizes that the VAE's reduction does not divide. The UNet takes any: where its own halvings meet an odd
-    /// number, the way up gives the size of the skip it joins.
-    fn validate_size(&self, config: &SamplingConfig) -> Result<()> {
+    /// Refuses sizes that the VAE's reduction does not divide. The UNet takes any:
+    /// where its own halvings meet an odd number, the way up gives the size of the skip it joins.
+    pub(super) fn validate_size(&self, config: &SamplingConfig) -> Result<()> {
         let factor = self.vae.config().scale_factor();
         let mut sizes = vec![("width", config.width), ("height", config.height)];
         if let Some((width, height)) = config.seeds.resize_from {
@@ -193,6 +198,16 @@ impl SDModel {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a size whose activations would not fit into the processor's memory, with `items` to a pass of the UNet.
+    pub(super) fn require_memory(&self, size: (usize, usize), items: usize) -> Result<()> {
+        if self.engine.device() != Device::Cpu {
+            return Ok(());
+        }
+        let needed = memory::activation_bytes(self.unet.config(), self.vae.config(), size, items);
+        let available = memory::available().map(|bytes| bytes + self.engine.idle_bytes());
+        memory::require(needed, available, size)
     }
 
     /// The published tables differ between the UNets that are told sizes, as SDXL's, and those that are not.
@@ -274,6 +289,7 @@ impl Call<'_> {
         reporter: &mut Reporter<'_>,
     ) -> Result<GeneratedImage> {
         let start = Instant::now();
+        model.engine.enter("unet");
         let (latents, unet_passes) = self.denoise(model, (index, seeds), reporter)?;
         let denoise = start.elapsed();
         reporter.cancel.check()?;
@@ -282,6 +298,7 @@ impl Call<'_> {
             total: self.config.batch,
         });
         let start = Instant::now();
+        model.engine.enter("vae");
         let picture = model.vae.decode(&latents)?;
         let image = tensor_to_images(&picture)?
             .pop()

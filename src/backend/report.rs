@@ -34,10 +34,10 @@ pub struct ModelReport {
     pub components: Vec<ComponentReport>,
     /// Parameters of all components together.
     pub parameters: u64,
-    /// Bytes of weights once loaded in `dtype`; activations come on top.
+    /// Bytes of weights once loaded, the VAE's encoder included; activations come on top.
     pub weight_memory_bytes: u64,
-    /// What the weights would be held in.
-    pub dtype: String,
+    /// How products would be formed: "f32", "fast", "f16" or "bf16".
+    pub arithmetic: String,
     /// Why no picture can be made from it, if so.
     pub obstacle: Option<String>,
     /// What the model's makers say of it, where its folder holds a `tintype.json`.
@@ -59,6 +59,8 @@ pub struct ComponentReport {
     pub dtypes: BTreeMap<String, usize>,
     /// Bytes on disk of this component's tensors.
     pub stored_bytes: u64,
+    /// Bytes of its weights once loaded.
+    pub memory_bytes: u64,
     /// Tensors the configuration asks for and the file lacks.
     pub missing: Vec<String>,
     /// Tensors of another shape than the configuration says.
@@ -90,9 +92,12 @@ pub fn inspect(
     options: &LoadOptions,
     observer: &mut dyn Observer,
 ) -> Result<ModelReport> {
-    let engine = Engine::new(options.engine, options.device, options.dtype)?;
+    let engine = options.open_engine()?;
     let checkpoint = Checkpoint::open(source, &options.open(), observer)?;
-    let components: Vec<_> = checkpoint.components().map(component_report).collect();
+    let components: Vec<_> = checkpoint
+        .components()
+        .map(|component| component_report(component, &engine))
+        .collect();
     let parameters = components
         .iter()
         .map(|component| component.parameters)
@@ -115,8 +120,8 @@ pub fn inspect(
         prediction_type: text("prediction_type"),
         default_size_px: checkpoint.default_size_px(),
         parameters,
-        weight_memory_bytes: parameters * engine.dtype().size_bytes() as u64,
-        dtype: engine.dtype().to_string(),
+        weight_memory_bytes: components.iter().map(|part| part.memory_bytes).sum(),
+        arithmetic: engine.arithmetic(),
         obstacle,
         components,
         card: checkpoint.card,
@@ -148,7 +153,7 @@ fn obstacle(
         .or_else(|| scheduler.map(|error| error.message().to_owned()))
 }
 
-fn component_report(component: &Component) -> ComponentReport {
+fn component_report(component: &Component, engine: &Engine) -> ComponentReport {
     let tensors = component.tensors.as_ref();
     let names = tensors.names();
     let mut dtypes = BTreeMap::new();
@@ -164,13 +169,21 @@ fn component_report(component: &Component) -> ComponentReport {
         parameters: 0,
         dtypes,
         stored_bytes,
+        memory_bytes: 0,
         missing: Vec::new(),
         wrong_shape: Vec::new(),
         unused: Vec::new(),
         obstacle: None,
     };
     match expected_tensors(component) {
-        Ok(manifest) => compare(&mut report, &manifest.unwrap_or_default(), tensors, names),
+        Ok(manifest) => {
+            let manifest = manifest.unwrap_or_default();
+            report.memory_bytes = manifest
+                .iter()
+                .map(|expected| engine.weight_bytes(&expected.shape))
+                .sum();
+            compare(&mut report, &manifest, tensors, names);
+        }
         Err(error) => report.obstacle = Some(error.message().to_owned()),
     }
     report

@@ -65,6 +65,7 @@ impl TimestepEmbedding {
         embed_dim: usize,
         cond_proj_dim: Option<usize>,
     ) -> Result<Self> {
+        let scope = scope.exact();
         let cond_proj = cond_proj_dim
             .map(|dim| Linear::load(&scope.pp("cond_proj"), dim, in_channels, Bias::Without))
             .transpose()?;

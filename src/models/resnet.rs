@@ -44,7 +44,14 @@ impl ResnetBlock2D {
         } = *spec;
         let time_emb_proj = spec
             .temb_channels
-            .map(|dim| Linear::load(&scope.pp("time_emb_proj"), dim, out_channels, Bias::With))
+            .map(|dim| {
+                Linear::load(
+                    &scope.exact().pp("time_emb_proj"),
+                    dim,
+                    out_channels,
+                    Bias::With,
+                )
+            })
             .transpose()?;
         let conv_shortcut = (in_channels != out_channels)
             .then(|| {

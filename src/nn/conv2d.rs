@@ -117,7 +117,7 @@ impl Conv2d {
                 let loaded = weight.zip(bias);
                 loaded.map(|(weight, bias)| Weights::Candle(candle::Conv { weight, bias }))
             }
-            Backend::Cpu(_) => cpu::Conv::load(scope, &spec)?.map(Weights::Cpu),
+            Backend::Cpu(context) => cpu::Conv::load(context, scope, &spec)?.map(Weights::Cpu),
         };
         Ok(Self {
             label: format!("conv2d {}", scope.path()).into(),

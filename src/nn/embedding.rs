@@ -35,7 +35,9 @@ impl Embedding {
             Backend::Candle(device) => {
                 candle_weight(scope, device, "weight", &shape)?.map(Weights::Candle)
             }
-            Backend::Cpu(pool) => cpu::Table::load(scope, pool, shape)?.map(Weights::Cpu),
+            Backend::Cpu(context) => {
+                cpu::Table::load(scope, &context.pool, shape)?.map(Weights::Cpu)
+            }
         };
         Ok(Self {
             label: format!("embedding {}", scope.path()).into(),

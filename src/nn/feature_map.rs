@@ -25,8 +25,8 @@ impl FeatureMap {
             Backend::Candle(device) => {
                 candle_from_host(device, engine.dtype(), host).map(Self::candle)
             }
-            Backend::Cpu(pool) => {
-                cpu::Array::from_map(pool, [batch, channels, height, width], host.data())
+            Backend::Cpu(context) => {
+                cpu::Array::from_map(&context.pool, [batch, channels, height, width], host.data())
                     .map(Self::cpu)
             }
         }

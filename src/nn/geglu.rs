@@ -1,7 +1,8 @@
 //! Gated linear units (Shazeer 2020, arXiv 2002.05202), as in diffusers' `GEGLU`.
 
+use super::engine::Backend;
 use super::linear::{Bias, Linear};
-use super::repr::{CandleResult, Repr};
+use super::repr::{CandleResult, misfit, planned};
 use super::{Scope, Tokens, candle, cpu};
 use crate::error::Result;
 
@@ -9,8 +10,16 @@ use crate::error::Result;
 #[derive(Debug, Clone)]
 pub struct Geglu {
     label: Box<str>,
+    dim: usize,
     inner: usize,
-    proj: Linear,
+    weights: Weights,
+}
+
+#[derive(Debug, Clone)]
+enum Weights {
+    Planned,
+    Candle(Linear),
+    Cpu(cpu::Gated),
 }
 
 impl Geglu {
@@ -19,10 +28,18 @@ impl Geglu {
     /// # Errors
     /// When a tensor is missing, has another shape or cannot be read.
     pub fn load(scope: &Scope, dim: usize, inner: usize) -> Result<Self> {
+        let proj = scope.pp("proj");
+        let weights = match scope.engine().backend() {
+            Backend::Candle(_) => Weights::Candle(Linear::load(&proj, dim, 2 * inner, Bias::With)?),
+            Backend::Cpu(context) => {
+                cpu::Gated::load(context, &proj, dim, inner)?.map_or(Weights::Planned, Weights::Cpu)
+            }
+        };
         Ok(Self {
             label: format!("geglu {}", scope.path()).into(),
+            dim,
             inner,
-            proj: Linear::load(&scope.pp("proj"), dim, 2 * inner, Bias::With)?,
+            weights,
         })
     }
 
@@ -31,13 +48,19 @@ impl Geglu {
     /// # Errors
     /// When `x` has not `dim` channels.
     pub fn forward(&self, x: &Tokens) -> Result<Tokens> {
-        match self.proj.forward(x)?.repr {
-            Repr::Candle(projected) => candle::geglu(&projected, self.inner)
-                .op(&self.label)
-                .map(Tokens::candle),
-            Repr::Cpu(projected) => {
-                cpu::geglu(&projected, self.inner, &self.label).map(Tokens::cpu)
+        let op = &self.label;
+        if x.channels() != self.dim {
+            return Err(misfit(op, &x.dims(), &format!("{} channels", self.dim)));
+        }
+        match &self.weights {
+            Weights::Planned => Err(planned(op)),
+            Weights::Candle(proj) => {
+                let projected = proj.forward(x)?;
+                candle::geglu(projected.repr.as_candle(op)?, self.inner)
+                    .op(op)
+                    .map(Tokens::candle)
             }
+            Weights::Cpu(gated) => gated.run(x.repr.as_cpu(op)?, op).map(Tokens::cpu),
         }
     }
 }

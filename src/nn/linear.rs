@@ -58,9 +58,10 @@ impl Linear {
                 };
                 weight.map(|weight| Weights::Candle { weight, bias })
             }
-            Backend::Cpu(_) => {
+            Backend::Cpu(context) => {
                 let scopes = std::slice::from_ref(scope);
-                cpu::Product::load(scopes, in_features, out_features, bias)?.map(Weights::Cpu)
+                cpu::Product::load(context, scopes, (in_features, out_features), bias)?
+                    .map(Weights::Cpu)
             }
         };
         Ok(Self {

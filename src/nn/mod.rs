@@ -1,8 +1,8 @@
 //! Layers over two engines; the only files that know both Candle and the kernels.
 //!
 //! Models are written once, over the types here, and never see which engine runs them: weights live in
-//! the layers and activations in [`FeatureMap`] and [`Tokens`], all opaque. The `cpu` engine computes in
-//! f32 on channels-last arrays with weights packed at load; the `candle` engine computes in f32, f16 or
+//! the layers and activations in [`FeatureMap`] and [`Tokens`], all opaque. The `cpu` engine keeps
+//! f32 channels-last arrays, with weights packed at load for the kernel each layer gets ([`Precision`]); the `candle` engine computes in f32, f16 or
 //! bf16 on NCHW tensors of the CPU, a CUDA or a Metal device. Norms and softmax run in f32 on both.
 //!
 //! A model is built three times from the same code: planned (which tensors, of which shapes?),
@@ -49,6 +49,7 @@ mod fourier;
 mod geglu;
 mod linear;
 mod norm;
+mod profile;
 mod repr;
 mod scope;
 #[cfg(test)]
@@ -59,11 +60,12 @@ mod weight;
 pub use attention::{Attention, AttentionNames, AttentionSpec, ContextKv};
 pub use conv2d::{Conv2d, Conv2dSpec, Fused, Padding};
 pub use embedding::Embedding;
-pub use engine::{DType, Device, Engine, EngineKind};
+pub use engine::{DType, Device, Engine, EngineKind, MemoryUse, Precision, instruction_set};
 pub use feature_map::FeatureMap;
 pub use geglu::Geglu;
 pub use linear::{Bias, Linear};
 pub use norm::{Activation, GroupNorm, LayerNorm};
+pub use profile::{Profiler, Spent, Work};
 pub(crate) use scope::same_matrix;
 pub use scope::{ExpectedTensor, Scope, check};
 pub use tokens::Tokens;

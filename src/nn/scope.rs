@@ -21,6 +21,8 @@ pub struct ExpectedTensor {
 pub struct Scope<'a> {
     engine: Engine,
     prefix: String,
+    typical_pixels: usize,
+    exact: bool,
     mode: Arc<Mode<'a>>,
 }
 
@@ -83,6 +85,8 @@ impl<'a> Scope<'a> {
         Self {
             engine: engine.clone(),
             prefix: String::new(),
+            typical_pixels: 0,
+            exact: false,
             mode: Arc::new(mode),
         }
     }
@@ -94,6 +98,35 @@ impl<'a> Scope<'a> {
             prefix: self.full(&part.to_string()),
             ..self.clone()
         }
+    }
+
+    /// The same place, whose layers usually see pictures of `pixels` positions; engines may choose kernels by it.
+    #[must_use]
+    pub fn seeing(&self, pixels: usize) -> Self {
+        Self {
+            typical_pixels: pixels,
+            ..self.clone()
+        }
+    }
+
+    /// The same place, whose layers multiply in f32 whatever the engine's precision: for what is small and enters
+    /// everything else.
+    #[must_use]
+    pub fn exact(&self) -> Self {
+        Self {
+            exact: true,
+            ..self.clone()
+        }
+    }
+
+    /// What [`seeing`](Self::seeing) said; 0 when nothing did.
+    pub(super) fn typical_pixels(&self) -> usize {
+        self.typical_pixels
+    }
+
+    /// Whether [`exact`](Self::exact) was asked for.
+    pub(super) fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// The engine layers are built for.
@@ -154,7 +187,10 @@ impl<'a> Scope<'a> {
                     return Err(mismatch(format!("tensor {name}: {fault}")));
                 }
                 raw.shape = shape.to_vec();
-                place(&raw).context(format!("tensor {name}")).map(Some)
+                let placed = place(&raw).context(format!("tensor {name}"));
+                drop(raw);
+                tensors.release(&name);
+                placed.map(Some)
             }
         }
     }

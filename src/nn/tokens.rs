@@ -38,8 +38,9 @@ impl Tokens {
             Backend::Candle(device) => {
                 candle_from_host(device, engine.dtype(), host).map(Self::candle)
             }
-            Backend::Cpu(pool) => {
-                cpu::Array::from_tokens(pool, [batch, tokens, channels], host.data()).map(Self::cpu)
+            Backend::Cpu(context) => {
+                cpu::Array::from_tokens(&context.pool, [batch, tokens, channels], host.data())
+                    .map(Self::cpu)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Memory-mapped files: the one unsafe line of this crate.
+//! Memory-mapped files: the only unsafe lines of this crate.
 //!
 //! Checkpoints are gigabytes that are read once, tensor by tensor, on the way to the engine's own layout.
 //! Mapping them lets the system page them in and out and costs no second copy.
@@ -8,9 +8,12 @@
 )]
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -64,6 +67,28 @@ impl MappedFile {
         Ok(Self { map })
     }
 
+    /// Gives back the memory behind these bytes: their pages leave this process, and are read from the file
+    /// again when somebody looks. Without effect where the system cannot.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            let (start, end) = (range.start, range.end.min(map.len()));
+            if start < end {
+                // SAFETY: the mapping is shared, read-only, never locked and backed by the file, so a page that is dropped is read from it
+                // again with the same bytes (as long as nobody writes the file, which `open` leaves to the user):
+                // slices that are still borrowed stay valid and keep their contents.
+                let advised = unsafe {
+                    map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
+                };
+                if let Err(error) = advised {
+                    tracing::debug!(%error, "the system keeps the pages of a tensor that is loaded");
+                }
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
     /// All bytes of the file.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
@@ -82,6 +107,21 @@ mod tests {
         assert_eq!(MappedFile::open(&path).unwrap().bytes(), b"weights");
         std::fs::write(&path, b"").unwrap();
         assert_eq!(MappedFile::open(&path).unwrap().bytes(), b"");
+    }
+
+    #[test]
+    fn released_bytes_can_be_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        let held = &file.bytes()[70_000..];
+        for range in [0..bytes.len(), 100..200, 65_536..131_072, 5..usize::MAX] {
+            file.release(range);
+            assert_eq!(file.bytes(), bytes);
+        }
+        assert_eq!(held, &bytes[70_000..]);
     }
 
     #[test]

@@ -135,6 +135,12 @@ pub trait TensorSource: Send + Sync {
     /// # Errors
     /// When there is no such tensor or the file cannot be read.
     fn read(&self, name: &str) -> Result<RawTensor<'_>>;
+
+    /// Says that `name` is not needed for the time being: memory that reading it took may go back to the system. It
+    /// can be read again.
+    fn release(&self, name: &str) {
+        let _ = name;
+    }
 }
 
 /// One part of a checkpoint: its `config.json` and its tensors.

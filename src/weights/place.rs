@@ -256,6 +256,13 @@ impl Contents {
         }
     }
 
+    /// Gives back the memory behind some of the bytes until somebody looks at them again.
+    pub(crate) fn release(&self, range: std::ops::Range<usize>) {
+        if let Bytes::Mapped(file) = &self.bytes {
+            file.release(range);
+        }
+    }
+
     /// Where it lies.
     pub(crate) fn place(&self) -> &Place {
         &self.place

@@ -103,6 +103,12 @@ impl TensorSource for SafetensorsFile {
             bytes: Cow::Borrowed(&self.file.bytes()[entry.range.clone()]),
         })
     }
+
+    fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            self.file.release(entry.range.clone());
+        }
+    }
 }
 
 type Parsed = (BTreeMap<String, Entry>, BTreeMap<String, String>);

@@ -180,6 +180,12 @@ impl TensorSource for MappedSource {
         let view = self.view(name).ok_or_else(|| no_tensor(name))?;
         view.apply(self.base.read(&view.source)?)
     }
+
+    fn release(&self, name: &str) {
+        if let Some(view) = self.view(name) {
+            self.base.release(&view.source);
+        }
+    }
 }
 
 /// Several files that hold one component between them.
@@ -215,6 +221,12 @@ impl TensorSource for ShardedSource {
 
     fn read(&self, name: &str) -> Result<RawTensor<'_>> {
         self.shard(name).ok_or_else(|| no_tensor(name))?.read(name)
+    }
+
+    fn release(&self, name: &str) {
+        if let Some(shard) = self.shard(name) {
+            shard.release(name);
+        }
     }
 }
 

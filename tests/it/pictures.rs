@@ -7,7 +7,7 @@ use tintype::weights::EmbeddedFolder;
 use tintype::{CancelToken, EngineKind, GeneratedImage, LoadOptions, ModelSource, SDModel};
 use tintype_testkit::{DType, Form, Golden, Single, TinyModel, compare};
 
-use crate::support::{config_of, generate, load, load_path, quick};
+use crate::support::{config_of, exact, generate, load, load_path, quick};
 
 /// Families that make pictures from text alone.
 const TEXT_TO_IMAGE: [&str; 13] = [
@@ -128,7 +128,7 @@ fn folder_single_file_and_pickle_give_the_same_bytes() {
             // The tiny widths are no published family's, so the fixture's configurations describe the file.
             let options = LoadOptions {
                 config: Some(tiny.path()),
-                ..LoadOptions::default()
+                ..exact()
             };
             let model = SDModel::load(path.to_str().unwrap(), &options).unwrap();
             let found = &generate(&model, &quick())[0];
@@ -180,7 +180,7 @@ fn a_folder_in_memory_gives_the_bytes_of_the_one_on_disk() {
         let expected = &generate(&load_path(folder.path(), EngineKind::Cpu), &quick())[0];
         let source = ModelSource::Embedded(embedded(folder.path()));
         drop(folder);
-        let options = LoadOptions::default();
+        let options = exact();
         let model = SDModel::load_with(&source, &options, &mut Silent, &CancelToken::new());
         let found = &generate(&model.unwrap(), &quick())[0];
         assert_eq!(found.latents, expected.latents, "{family}");
@@ -241,7 +241,7 @@ fn a_vae_of_ones_own_replaces_the_checkpoints() {
     let own = generate(&model, &quick()).remove(0);
     let options = LoadOptions {
         vae: Some(other),
-        ..LoadOptions::default()
+        ..exact()
     };
     let model = SDModel::load(folder.path().to_str().unwrap(), &options).unwrap();
     let replaced = generate(&model, &quick()).remove(0);

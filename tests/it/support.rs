@@ -4,7 +4,9 @@ use std::path::Path;
 
 use tintype::prompt::{PromptOptions, PromptSyntax};
 use tintype::samplers::NoiseOptions;
-use tintype::{CancelToken, EngineKind, GeneratedImage, LoadOptions, SDModel, SamplingConfig};
+use tintype::{
+    CancelToken, EngineKind, GeneratedImage, LoadOptions, Precision, SDModel, SamplingConfig,
+};
 use tintype_testkit::{Case, Form, Golden, TinyModel};
 
 /// A tiny model of `family`, loaded from a folder that is removed when the value is dropped.
@@ -15,16 +17,18 @@ pub(crate) fn load(family: &str, engine: EngineKind) -> (tempfile::TempDir, SDMo
     (folder, model)
 }
 
+/// Products in f32 on every processor.
+pub(crate) fn exact() -> LoadOptions {
+    LoadOptions {
+        precision: Some(Precision::F32),
+        ..LoadOptions::default()
+    }
+}
+
 /// The model at `path`.
 pub(crate) fn load_path(path: &Path, engine: EngineKind) -> SDModel {
-    SDModel::load(
-        path.to_str().unwrap(),
-        &LoadOptions {
-            engine,
-            ..LoadOptions::default()
-        },
-    )
-    .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    SDModel::load(path.to_str().unwrap(), &LoadOptions { engine, ..exact() })
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A small, quick request.

@@ -10,8 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use tintype::rng::RngKind;
 use tintype::samplers::SAMPLERS;
 use tintype::samplers::schedule::SCHEDULES;
-use tintype::{Device, EngineKind, LoadOptions};
+use tintype::{Device, EngineKind, LoadOptions, MemoryUse};
 
+use crate::bench::BenchArgs;
 use crate::guidance_args::GuidanceArgs;
 use crate::output::Form;
 use crate::prompt_args::PromptArgs;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Show what a prompt means: parts, changes over the steps, chunks, tokens and weights
     Explain(ExplainArgs),
+    /// Measure how long each stage of a picture takes here, and in which kernels
+    Bench(Box<BenchArgs>),
     /// Fetch a model from the hub into its cache and print where it lies
     Pull(PullArgs),
     /// List samplers and noise schedules
@@ -108,6 +111,9 @@ pub(crate) struct GenerateArgs {
         value_parser = parse_count
     )]
     pub(crate) threads: Option<usize>,
+    /// Say at the end where the time of layers went, by kernel; costs a little time itself [default: off]
+    #[arg(long, env = "TINTYPE_PROFILE", value_parser = BoolishValueParser::new())]
+    pub(crate) profile: bool,
     #[command(flatten)]
     pub(crate) files: FileArgs,
     #[command(flatten)]
@@ -244,6 +250,14 @@ pub(crate) struct LoadArgs {
     /// [default: auto]
     #[arg(long, value_name = "ENGINE", env = "TINTYPE_ENGINE")]
     pub(crate) engine: Option<String>,
+    /// How Tintype's own kernels multiply: f32 (the reference's picture) or fast (16-bit products, f32 sums)
+    /// [default: fast where the CPU has instructions for it and no --dtype is given]
+    #[arg(long, value_name = "PRECISION", env = "TINTYPE_PRECISION")]
+    pub(crate) precision: Option<String>,
+    /// Memory for weights: normal (each as its fastest kernel reads it) or low (the smallest form, slower)
+    /// [default: normal]
+    #[arg(long, value_name = "USE", env = "TINTYPE_MEMORY")]
+    pub(crate) memory: Option<String>,
 }
 
 /// Where pictures go.
@@ -348,6 +362,11 @@ impl LoadArgs {
                 .engine
                 .as_deref()
                 .map_or(Ok(EngineKind::default()), str::parse)?,
+            precision: self.precision.as_deref().map(str::parse).transpose()?,
+            memory: self
+                .memory
+                .as_deref()
+                .map_or(Ok(MemoryUse::default()), str::parse)?,
             vae: self.vae.clone(),
             variant: self.variant.clone(),
             config: self.config.clone(),
@@ -355,7 +374,7 @@ impl LoadArgs {
     }
 }
 
-fn parse_count(text: &str) -> Result<usize, &'static str> {
+pub(crate) fn parse_count(text: &str) -> Result<usize, &'static str> {
     text.parse().map_err(|_| "expected a whole number")
 }
 

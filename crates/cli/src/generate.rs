@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use tintype::nn::Engine;
 use tintype::samplers::NoiseOptions;
 use tintype::samplers::schedule::CustomLevels;
 use tintype::{
@@ -16,6 +17,7 @@ use crate::gallery::Gallery;
 use crate::logging::Talk;
 use crate::naming::Naming;
 use crate::output::{self, Form};
+use crate::profile::{Detail, Profile};
 use crate::progress::Progress;
 use crate::report::{Clock, Machine, Report};
 use crate::{cancel, chosen};
@@ -38,6 +40,7 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let request = over(SamplingConfig::default())?;
     request.validate()?;
     let options = args.load.options()?;
+    require_profiler(&options.open_engine()?, args.profile)?;
     let naming = Naming::new(
         args.files.out.as_deref(),
         request.batch,
@@ -54,6 +57,11 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     if let Some(notice) = chosen::notice(&source, summary) {
         progress.tell(notice);
     }
+    let engine = model.engine().clone();
+    let profiler = engine.profiler().filter(|_| args.profile).cloned();
+    if let Some(profiler) = &profiler {
+        profiler.start();
+    }
     let loaded = start.elapsed();
     let config = over(model.default_config())?;
     let machine = Machine::new(&source, &options, &model);
@@ -65,6 +73,7 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
         load: loaded,
         total: start.elapsed(),
     };
+    let profile = profiler.map(|profiler| Profile::new(&engine, &profiler.take()));
     let report = Report::new(
         &config,
         &machine,
@@ -74,11 +83,25 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     );
     if !gallery.pictures().is_empty() {
         progress.say(report.summary());
+        if let Some(profile) = &profile {
+            progress.tell(profile.table(Detail::Kernels));
+        }
         if args.form.form() == Form::Json {
-            output::write_json(&report)?;
+            output::write_json(&report.with_profile(profile))?;
         }
     }
     outcome
+}
+
+/// Refuses a profile that the engine cannot make.
+fn require_profiler(engine: &Engine, wanted: bool) -> Result<()> {
+    if engine.profiler().is_some() || !wanted {
+        return Ok(());
+    }
+    Err(
+        Error::unsupported("profile with engine candle: its layers are not timed one by one")
+            .with_hint("leave --profile out, or use --engine cpu"),
+    )
 }
 
 pub(crate) fn load(

@@ -80,7 +80,7 @@ fn summary(report: &ModelReport) -> Vec<[String; 2]> {
     let memory = format!(
         "{} for weights in {}, activations on top",
         bytes(report.weight_memory_bytes),
-        report.dtype
+        report.arithmetic
     );
     [
         ("model", report.title.clone()),

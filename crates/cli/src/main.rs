@@ -4,6 +4,7 @@
 //! library's; here live only what a terminal needs: names of files, progress bars and exit codes.
 
 mod args;
+mod bench;
 mod cancel;
 mod chosen;
 mod explain;
@@ -17,6 +18,7 @@ mod logging;
 mod naming;
 mod output;
 mod picture;
+mod profile;
 mod progress;
 mod prompt_args;
 mod pull;
@@ -42,6 +44,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(&args, talk),
         Command::Replay(args) => replay::run(&args, talk),
         Command::Inspect(args) => inspect::run(&args, talk),
+        Command::Bench(args) => bench::run(&args, talk),
         Command::Explain(args) => explain::run(&args),
         Command::Pull(args) => pull::run(&args, talk),
         Command::Samplers(args) => listing::samplers(args.form()),

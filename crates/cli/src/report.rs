@@ -10,6 +10,7 @@ use tintype::{LoadOptions, ModelSource, SDModel, SamplingConfig};
 
 use crate::gallery::Saved;
 use crate::guidance_args;
+use crate::profile::Profile;
 use crate::progress::seconds;
 
 /// The document of `generate --json`; its fields are described in `docs/cli.md`.
@@ -20,6 +21,8 @@ pub(crate) struct Report<'a> {
     settings: Settings<'a>,
     timings: Timings,
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,7 +95,12 @@ pub(crate) struct Machine {
     device: String,
     dtype: String,
     engine: String,
+    /// `None` with Candle, whose compute type says it.
+    precision: Option<String>,
+    memory: String,
     threads: usize,
+    #[serde(skip)]
+    engine_line: String,
 }
 
 /// Where the time went, in seconds.
@@ -106,6 +114,16 @@ struct Timings {
 }
 
 impl Machine {
+    /// Engine, device and how products are formed.
+    pub(crate) fn engine_line(&self) -> &str {
+        &self.engine_line
+    }
+
+    /// Threads that compute.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
     pub(crate) fn new(source: &ModelSource, options: &LoadOptions, model: &SDModel) -> Self {
         let engine = model.engine();
         Self {
@@ -116,7 +134,10 @@ impl Machine {
             device: engine.device().to_string(),
             dtype: engine.dtype().to_string(),
             engine: engine.kind().to_string(),
+            precision: engine.precision().map(|precision| precision.to_string()),
+            memory: options.memory.to_string(),
             threads: rayon::current_num_threads(),
+            engine_line: engine.to_string(),
         }
     }
 }
@@ -146,7 +167,13 @@ impl<'a> Report<'a> {
             settings: Settings::new(config, machine, pictures.first()),
             timings: Timings::new(pictures, clock),
             warnings,
+            profile: None,
         }
+    }
+
+    /// The same with where the time of layers went.
+    pub(crate) fn with_profile(self, profile: Option<Profile>) -> Self {
+        Self { profile, ..self }
     }
 
     /// Where the time went, in one line.
@@ -174,8 +201,9 @@ impl<'a> Report<'a> {
             .map(|(name, time)| format!("{name} {}", seconds(Duration::from_secs_f64(*time))))
             .collect();
         format!(
-            "{count} in {}: {}",
+            "{count} in {} ({}): {}",
             seconds(Duration::from_secs_f64(total)),
+            self.settings.machine.engine_line(),
             parts.join(", ")
         )
     }

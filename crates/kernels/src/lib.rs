@@ -28,6 +28,7 @@ mod layout;
 mod math;
 mod matmul;
 mod norm;
+mod peak;
 #[doc(hidden)]
 pub mod reference;
 mod scratch;
@@ -51,3 +52,4 @@ pub use layout::{
 };
 pub use matmul::{Linear, PackedMatrix, linear};
 pub use norm::{Activation, GroupNorm, LayerNorm, group_norm, layer_norm};
+pub use peak::peak_flops;

@@ -33,8 +33,7 @@ impl Recorded {
             ));
         }
         if let Some(recorded) = self.fact("Engine") {
-            let engine = model.engine();
-            let found = format!("{} {} {}", engine.kind(), engine.device(), engine.dtype());
+            let found = model.engine().to_string();
             warnings.extend(name_warning("engine", recorded, &found));
         }
         warnings

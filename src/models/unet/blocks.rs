@@ -172,7 +172,11 @@ impl UpBlock2D {
             })
             .collect::<Result<_>>()?;
         let upsampler = (index < last)
-            .then(|| Upsample2D::load(&scope.pp("upsamplers.0"), out_channels))
+            .then(|| {
+                // It writes pictures of the next level out.
+                let scope = scope.seeing(config.pixels_at(last - 1 - index));
+                Upsample2D::load(&scope.pp("upsamplers.0"), out_channels)
+            })
             .transpose()?;
         Ok(Self {
             resnets,

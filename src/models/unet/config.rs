@@ -123,6 +123,14 @@ pub enum MidConfig {
 }
 
 impl UNetConfig {
+    /// Positions of a picture at a level of the UNet, 0 the outermost, at the size the model was trained on; 0 where
+    /// the file does not say.
+    pub(crate) fn pixels_at(&self, level: usize) -> usize {
+        let (height, width) = self.sample_size.unwrap_or((0, 0));
+        let halved = |extent: usize| extent.checked_shr(level as u32).unwrap_or(0);
+        halved(height) * halved(width)
+    }
+
     /// Reads the configuration of `component`.
     ///
     /// # Errors

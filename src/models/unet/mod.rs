@@ -96,14 +96,15 @@ impl UNet2DCondition {
                 TimestepEmbedding::load(&scope, addition.input_dim, time.embed_dim, None)
             })
             .transpose()?;
-        let blocks = 0..config.down.len();
-        let down_blocks = blocks
-            .clone()
-            .map(|i| DownBlock2D::load(&scope.pp("down_blocks").pp(i), config, i))
+        let levels = config.down.len();
+        let at_level = |level, name| scope.pp(name).seeing(config.pixels_at(level));
+        let down_blocks = (0..levels)
+            .map(|i| DownBlock2D::load(&at_level(i, "down_blocks").pp(i), config, i))
             .collect::<Result<_>>()?;
-        let up_blocks = blocks
-            .map(|i| UpBlock2D::load(&scope.pp("up_blocks").pp(i), config, i))
+        let up_blocks = (0..levels)
+            .map(|i| UpBlock2D::load(&at_level(levels - 1 - i, "up_blocks").pp(i), config, i))
             .collect::<Result<_>>()?;
+        let mid_block = at_level(levels.saturating_sub(1), "mid_block");
         let conv_in = conv(config.in_channels, width, config.conv_in_kernel);
         let conv_out = conv(width, config.out_channels, config.conv_out_kernel);
         let (groups, eps) = (config.norm_num_groups, config.norm_eps);
@@ -118,7 +119,7 @@ impl UNet2DCondition {
             add_embedding,
             encoder_hid_proj: encoder_hid_proj(scope, config)?,
             down_blocks,
-            mid_block: MidBlock2D::load(&scope.pp("mid_block"), config)?,
+            mid_block: MidBlock2D::load(&mid_block, config)?,
             up_blocks,
             conv_norm_out: GroupNorm::load(&scope.pp("conv_norm_out"), groups, width, eps)?,
             conv_out: Conv2d::load(&scope.pp("conv_out"), conv_out)?,

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::engine::Backend;
 use super::linear::Linear;
 use super::repr::{CandleResult, misfit, planned};
-use super::{Scope, Tokens, candle, cpu};
+use super::{Precision, Scope, Tokens, candle, cpu};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(in crate::nn) use spec::Rule;
@@ -55,8 +55,15 @@ pub struct Attention {
 #[derive(Debug, Clone)]
 enum Inputs {
     Planned,
-    Candle { q: Linear, k: Linear, v: Linear },
-    Cpu(cpu::Projections),
+    Candle {
+        q: Linear,
+        k: Linear,
+        v: Linear,
+    },
+    Cpu {
+        projections: cpu::Projections,
+        precision: Precision,
+    },
 }
 
 impl Inputs {
@@ -72,9 +79,15 @@ impl Inputs {
                     v: load(spec.names.v, context_dim)?,
                 })
             }
-            Backend::Cpu(_) => {
-                let loaded = cpu::Projections::load(scope, spec)?;
-                Ok(loaded.map_or(Self::Planned, Self::Cpu))
+            Backend::Cpu(engine) => {
+                let loaded = cpu::Projections::load(engine, scope, spec)?;
+                Ok(loaded.map_or(Self::Planned, |projections| Self::Cpu {
+                    projections,
+                    precision: match engine.precision_of(scope) {
+                        Precision::Fast if spec.upcast => Precision::F32,
+                        precision => precision,
+                    },
+                }))
             }
         }
     }
@@ -145,16 +158,19 @@ impl Attention {
                     .op(op)
                     .map(Tokens::candle)?
             }
-            Inputs::Cpu(cpu::Projections::SelfOnly(qkv)) => {
+            Inputs::Cpu {
+                projections: cpu::Projections::SelfOnly(qkv),
+                precision,
+            } => {
                 let qkv = qkv.run(x.repr.as_cpu(op)?, None, op)?;
                 let inner = self.inner();
                 let parts = [0, inner, 2 * inner].map(|offset| cpu::Part {
                     array: &qkv,
                     offset,
                 });
-                cpu::attend(parts, self.rule(), op).map(Tokens::cpu)?
+                cpu::attend(parts, self.rule(), *precision, op).map(Tokens::cpu)?
             }
-            Inputs::Cpu(cpu::Projections::Context { .. }) => return Err(self.built_otherwise()),
+            Inputs::Cpu { .. } => return Err(self.built_otherwise()),
         };
         self.out.run(&attended, residual)
     }
@@ -170,7 +186,10 @@ impl Attention {
         let values = match &self.inputs {
             Inputs::Planned => return Err(planned(op)),
             Inputs::Candle { v, .. } if self.spec.context_dim.is_none() => v.forward(x)?,
-            Inputs::Cpu(cpu::Projections::SelfOnly(qkv)) => {
+            Inputs::Cpu {
+                projections: cpu::Projections::SelfOnly(qkv),
+                ..
+            } => {
                 let qkv = qkv.run(x.repr.as_cpu(op)?, None, op)?;
                 let inner = self.inner();
                 cpu::narrow_channels(&qkv, 2 * inner, inner).map(Tokens::cpu)?
@@ -194,11 +213,14 @@ impl Attention {
                 let [k, v] = [&k, &v].map(|part| part.repr.as_candle(op).cloned());
                 Ok(ContextKv(Kv::Candle { k: k?, v: v? }))
             }
-            Inputs::Cpu(cpu::Projections::Context { kv, .. }) => {
+            Inputs::Cpu {
+                projections: cpu::Projections::Context { kv, .. },
+                ..
+            } => {
                 let kv = kv.run(context.repr.as_cpu(op)?, None, op)?;
                 Ok(ContextKv(Kv::Cpu(kv)))
             }
-            Inputs::Cpu(cpu::Projections::SelfOnly(_)) => Err(self.built_otherwise()),
+            Inputs::Cpu { .. } => Err(self.built_otherwise()),
         }
     }
 
@@ -229,11 +251,17 @@ impl Attention {
                     .op(op)
                     .map(Tokens::candle)?
             }
-            (Inputs::Cpu(cpu::Projections::Context { q, .. }), Kv::Cpu(kv)) => {
+            (
+                Inputs::Cpu {
+                    projections: cpu::Projections::Context { q, .. },
+                    precision,
+                },
+                Kv::Cpu(kv),
+            ) => {
                 let q = q.run(x.repr.as_cpu(op)?, None, op)?;
                 let part = |array, offset| cpu::Part { array, offset };
                 let parts = [part(&q, 0), part(kv, 0), part(kv, self.inner())];
-                cpu::attend(parts, self.rule(), op).map(Tokens::cpu)?
+                cpu::attend(parts, self.rule(), *precision, op).map(Tokens::cpu)?
             }
             _ => return Err(self.built_otherwise()),
         };

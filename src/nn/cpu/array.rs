@@ -7,6 +7,7 @@ use super::KernelResult;
 use super::pool::{Buffer, Pool};
 use crate::error::Result;
 use crate::host::HostTensor;
+use crate::nn::profile::Account;
 
 /// `(batch, height, width, channels)`, contiguous; tokens are one row of `width` elements.
 #[derive(Clone)]
@@ -27,14 +28,15 @@ impl fmt::Debug for Array {
 }
 
 impl Array {
-    /// An array that `fill` writes in full.
+    /// An array that `fill` writes in full; its time is counted under what `account` says.
     pub(super) fn build(
         pool: &Arc<Pool>,
         [batch, height, width, channels]: [usize; 4],
+        account: impl FnOnce() -> Account,
         fill: impl FnOnce(&mut [f32]) -> Result<()>,
     ) -> Result<Self> {
         let mut data = pool.take(batch * height * width * channels);
-        fill(&mut data)?;
+        pool.profiler().time(account, || fill(&mut data))?;
         Ok(Self {
             data: Arc::new(data),
             batch,
@@ -50,9 +52,16 @@ impl Array {
         [batch, channels, height, width]: [usize; 4],
         values: &[f32],
     ) -> Result<Self> {
-        Self::build(pool, [batch, height, width, channels], |out| {
-            tintype_kernels::nchw_to_nhwc(values, batch, channels, height * width, out).op("upload")
-        })
+        let bhwc = [batch, height, width, channels];
+        Self::build(
+            pool,
+            bhwc,
+            || Account::moving("upload", bhwc),
+            |out| {
+                tintype_kernels::nchw_to_nhwc(values, batch, channels, height * width, out)
+                    .op("upload")
+            },
+        )
     }
 
     /// From `(batch, tokens, channels)`.
@@ -61,10 +70,16 @@ impl Array {
         [batch, tokens, channels]: [usize; 3],
         values: &[f32],
     ) -> Result<Self> {
-        Self::build(pool, [batch, 1, tokens, channels], |out| {
-            out.copy_from_slice(values);
-            Ok(())
-        })
+        let bhwc = [batch, 1, tokens, channels];
+        Self::build(
+            pool,
+            bhwc,
+            || Account::moving("upload", bhwc),
+            |out| {
+                out.copy_from_slice(values);
+                Ok(())
+            },
+        )
     }
 
     /// As `(batch, channels, height, width)`.

@@ -5,8 +5,10 @@ use tintype_kernels as kernels;
 use super::super::Scope;
 use super::super::attention::{AttentionSpec, Rule};
 use super::layers::Product;
-use super::{Array, KernelResult};
+use super::{Array, Context, KernelResult};
 use crate::error::Result;
+use crate::nn::Precision;
+use crate::nn::profile::Account;
 
 /// The input projections of one layer.
 #[derive(Debug, Clone)]
@@ -19,10 +21,15 @@ pub(in crate::nn) enum Projections {
 
 impl Projections {
     /// Reads and packs; `None` when planning.
-    pub(in crate::nn) fn load(scope: &Scope, spec: &AttentionSpec) -> Result<Option<Self>> {
+    pub(in crate::nn) fn load(
+        context: &Context,
+        scope: &Scope,
+        spec: &AttentionSpec,
+    ) -> Result<Option<Self>> {
         let [q, k, v] = [spec.names.q, spec.names.k, spec.names.v].map(|name| scope.pp(name));
         let inner = spec.heads * spec.head_dim;
-        let load = |scopes: &[Scope], from| Product::load(scopes, from, inner, spec.qkv_bias);
+        let load =
+            |scopes: &[Scope], from| Product::load(context, scopes, (from, inner), spec.qkv_bias);
         let Some(context_dim) = spec.context_dim else {
             return Ok(load(&[q, k, v], spec.query_dim)?.map(Self::SelfOnly));
         };
@@ -41,7 +48,12 @@ pub(in crate::nn) struct Part<'a> {
 }
 
 /// Attention of `q` (B, N, inner) over `k` and `v` (B, M, inner): (B, N, inner).
-pub(in crate::nn) fn attend(qkv: [Part<'_>; 3], rule: Rule, op: &str) -> Result<Array> {
+pub(in crate::nn) fn attend(
+    qkv: [Part<'_>; 3],
+    rule: Rule,
+    precision: Precision,
+    op: &str,
+) -> Result<Array> {
     let [q, k, v] = qkv;
     let ([batch, queries, q_stride], [_, keys, k_stride]) =
         (q.array.token_dims(), k.array.token_dims());
@@ -64,9 +76,19 @@ pub(in crate::nn) fn attend(qkv: [Part<'_>; 3], rule: Rule, op: &str) -> Result<
             kernels::Causality::Full
         },
     };
-    Array::build(
-        q.array.pool(),
-        [batch, 1, queries, rule.heads * rule.head_dim],
-        |out| kernels::attention(&call, out).op(op),
-    )
+    let (heads, dim) = (rule.heads, rule.head_dim);
+    let (kernel, compute): (_, fn(&_, &mut [f32]) -> _) = match precision {
+        Precision::F32 => ("attention-f32", kernels::attention),
+        Precision::Fast => ("attention-bf16", kernels::attention_bf16),
+    };
+    let account = || Account {
+        kind: "attention",
+        kernel,
+        shape: format!("{batch}x{heads}x{dim} {queries}>{keys}"),
+        flops: 4.0 * (batch * heads * dim) as f64 * queries as f64 * keys as f64,
+    };
+    let dims = [batch, 1, queries, heads * dim];
+    Array::build(q.array.pool(), dims, account, |out| {
+        compute(&call, out).op(op)
+    })
 }

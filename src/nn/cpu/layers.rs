@@ -8,8 +8,10 @@ use super::super::conv2d::{Conv2dSpec, Padding};
 use super::super::norm::Activation;
 use super::super::weight::decode_f32;
 use super::super::{Bias, Scope};
-use super::{Array, KernelResult, Pool};
+use super::{Array, Context, KernelResult, Pool};
 use crate::error::Result;
+use crate::nn::Precision;
+use crate::nn::profile::Account;
 
 /// Reads a tensor as f32; `None` when planning.
 pub(in crate::nn) fn values(
@@ -31,9 +33,9 @@ impl Product {
     /// One product that computes the layers of all `scopes`, each from `inputs` to `outputs` channels,
     /// side by side; `None` when planning.
     pub(in crate::nn) fn load(
+        context: &Context,
         scopes: &[Scope],
-        inputs: usize,
-        outputs: usize,
+        (inputs, outputs): (usize, usize),
         bias: Bias,
     ) -> Result<Option<Self>> {
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
@@ -47,7 +49,11 @@ impl Product {
         if weights.len() != inputs * outputs {
             return Ok(None);
         }
-        let weight = kernels::PackedMatrix::from_out_in(&weights, outputs, inputs).op("pack")?;
+        let pack = match context.precision_of(&scopes[0]) {
+            Precision::F32 => kernels::PackedMatrix::from_out_in,
+            Precision::Fast => kernels::PackedMatrix::bf16_from_out_in,
+        };
+        let weight = pack(&weights, outputs, inputs).op("pack")?;
         Ok(Some(Self {
             weight: Arc::new(weight),
             bias: (bias == Bias::With).then(|| biases.into()),
@@ -71,7 +77,84 @@ impl Product {
             residual: residual.map(Array::data),
         };
         let dims = [batch, height, width, self.weight.out_features()];
-        Array::build(x.pool(), dims, |out| kernels::linear(&call, out).op(op))
+        let account = || Account::product("linear", &self.weight, x.rows());
+        Array::build(x.pool(), dims, account, |out| {
+            kernels::linear(&call, out).op(op)
+        })
+    }
+}
+
+impl Account {
+    /// `rows` rows times `weight`.
+    fn product(kind: &'static str, weight: &kernels::PackedMatrix, rows: usize) -> Self {
+        let (inputs, outputs) = (weight.in_features(), weight.out_features());
+        Self {
+            kind,
+            kernel: weight.kernel(),
+            shape: format!("{rows} {inputs}>{outputs}"),
+            flops: 2.0 * rows as f64 * inputs as f64 * outputs as f64,
+        }
+    }
+}
+
+/// The weights of a gated linear layer.
+#[derive(Debug, Clone)]
+pub(in crate::nn) enum Gated {
+    /// One product of twice the width, then the gates.
+    Apart { proj: Product, inner: usize },
+    /// Both in one pass.
+    Fused {
+        weight: Arc<kernels::PackedGeglu>,
+        bias: Arc<[f32]>,
+    },
+}
+
+impl Gated {
+    /// Reads `weight` (2 * inner, dim) and `bias` of `scope`; `None` when planning.
+    pub(in crate::nn) fn load(
+        context: &Context,
+        scope: &Scope,
+        dim: usize,
+        inner: usize,
+    ) -> Result<Option<Self>> {
+        let scopes = std::slice::from_ref(scope);
+        if context.precision_of(scope) == Precision::F32 {
+            let proj = Product::load(context, scopes, (dim, 2 * inner), Bias::With)?;
+            return Ok(proj.map(|proj| Self::Apart { proj, inner }));
+        }
+        let weight = values(scope, "weight", &[2 * inner, dim])?
+            .map(|weight| kernels::PackedGeglu::from_out_in(&weight, inner, dim).op("pack"))
+            .transpose()?;
+        let bias = values(scope, "bias", &[2 * inner])?;
+        Ok(weight.zip(bias).map(|(weight, bias)| Self::Fused {
+            weight: Arc::new(weight),
+            bias: bias.into(),
+        }))
+    }
+
+    /// (B, N, dim) to (B, N, inner).
+    pub(in crate::nn) fn run(&self, x: &Array, op: &str) -> Result<Array> {
+        let (weight, bias) = match self {
+            Self::Apart { proj, inner } => return geglu(&proj.run(x, None, op)?, *inner, op),
+            Self::Fused { weight, bias } => (weight, bias),
+        };
+        let [batch, height, width, inputs] = x.bhwc();
+        let (rows, inner) = (x.rows(), weight.inner());
+        let account = || Account {
+            kind: "gated linear",
+            kernel: "geglu-bf16",
+            shape: format!("{rows} {inputs}>2x{inner}"),
+            flops: 4.0 * rows as f64 * inputs as f64 * inner as f64,
+        };
+        let call = kernels::LinearGeglu {
+            x: x.data(),
+            rows,
+            weight,
+            bias: Some(bias),
+        };
+        Array::build(x.pool(), [batch, height, width, inner], account, |out| {
+            kernels::linear_geglu(&call, out).op(op)
+        })
     }
 }
 
@@ -103,7 +186,11 @@ pub(in crate::nn) struct ConvExtras<'a> {
 
 impl Conv {
     /// Reads and packs; `None` when planning.
-    pub(in crate::nn) fn load(scope: &Scope, spec: &Conv2dSpec) -> Result<Option<Self>> {
+    pub(in crate::nn) fn load(
+        context: &Context,
+        scope: &Scope,
+        spec: &Conv2dSpec,
+    ) -> Result<Option<Self>> {
         let shape = kernels::ConvShape {
             out_channels: spec.out_channels,
             in_channels: spec.in_channels,
@@ -116,8 +203,13 @@ impl Conv {
             spec.kernel,
             spec.kernel,
         ];
+        let kernel = context.conv_kernel(
+            shape,
+            spec.stride,
+            (context.precision_of(scope), scope.typical_pixels()),
+        );
         let weight = values(scope, "weight", &oihw)?
-            .map(|weight| kernels::ConvWeight::from_oihw(&weight, shape).op("pack"))
+            .map(|weight| kernels::ConvWeight::pack(&weight, shape, kernel).op("pack"))
             .transpose()?;
         let bias = values(scope, "bias", &oihw[..1])?;
         Ok(weight.zip(bias).map(|(weight, bias)| Self {
@@ -164,7 +256,26 @@ impl Conv {
         };
         let (out_height, out_width) = call.out_size().op(op)?;
         let dims = [batch, out_height, out_width, spec.out_channels];
-        Array::build(x.pool(), dims, |out| kernels::conv2d(&call, out).op(op))
+        let account = || self.account(spec, [batch, out_height, out_width]);
+        Array::build(x.pool(), dims, account, |out| {
+            kernels::conv2d(&call, out).op(op)
+        })
+    }
+
+    fn account(&self, spec: &Conv2dSpec, [batch, height, width]: [usize; 3]) -> Account {
+        let (inputs, outputs) = (spec.in_channels, spec.out_channels);
+        let outs = (batch * height * width * outputs) as f64;
+        Account {
+            kind: match (spec.kernel, spec.stride) {
+                (1, _) => "conv 1x1",
+                (3, 1) => "conv 3x3",
+                (3, _) => "conv 3x3 down",
+                _ => "conv other",
+            },
+            kernel: self.weight.kernel().name(),
+            shape: format!("{batch}x{height}x{width} {inputs}>{outputs}"),
+            flops: 2.0 * outs * (inputs * spec.kernel * spec.kernel) as f64,
+        }
     }
 }
 
@@ -214,7 +325,8 @@ impl Gain {
             },
         };
         let dims = [batch, height, width, self.weight.len()];
-        Array::build(first.pool(), dims, |out| {
+        let account = || Account::moving("group norm", dims);
+        Array::build(first.pool(), dims, account, |out| {
             kernels::group_norm(&call, out).op(op)
         })
     }
@@ -227,7 +339,8 @@ impl Gain {
             bias: &self.bias,
             eps: eps as f32,
         };
-        Array::build(x.pool(), x.bhwc(), |out| {
+        let account = || Account::moving("layer norm", x.bhwc());
+        Array::build(x.pool(), x.bhwc(), account, |out| {
             kernels::layer_norm(&call, out).op(op)
         })
     }
@@ -259,16 +372,19 @@ impl Table {
     /// `batch` rows of equal length: (batch, indices / batch, dim).
     pub(in crate::nn) fn run(&self, indices: &[u32], batch: usize, op: &str) -> Result<Array> {
         let dims = [batch, 1, indices.len() / batch.max(1), self.dim];
-        Array::build(&self.pool, dims, |out| {
+        let account = || Account::moving("embedding", dims);
+        Array::build(&self.pool, dims, account, |out| {
             kernels::embedding(&self.vectors, self.dim, indices, out).op(op)
         })
     }
 }
 
 /// `a * gelu(g)` of `projected` (B, N, 2 * inner).
-pub(in crate::nn) fn geglu(projected: &Array, inner: usize, op: &str) -> Result<Array> {
+fn geglu(projected: &Array, inner: usize, op: &str) -> Result<Array> {
     let [batch, height, width, _] = projected.bhwc();
-    Array::build(projected.pool(), [batch, height, width, inner], |out| {
+    let dims = [batch, height, width, inner];
+    let account = || Account::moving("gate", dims);
+    Array::build(projected.pool(), dims, account, |out| {
         kernels::geglu(projected.data(), inner, out).op(op)
     })
 }

@@ -4,6 +4,7 @@
 
 mod array;
 mod attention;
+mod context;
 mod layers;
 mod ops;
 mod pool;
@@ -11,7 +12,8 @@ mod waves;
 
 pub(super) use array::Array;
 pub(super) use attention::{Part, Projections, attend};
-pub(super) use layers::{Conv, ConvExtras, Gain, Product, Table, geglu};
+pub(super) use context::Context;
+pub(super) use layers::{Conv, ConvExtras, Gain, Gated, Product, Table};
 pub(super) use ops::{
     add, concat_batch, concat_channels, narrow_batch, narrow_channels, pointwise, scale,
     select_tokens, upsample_nearest,

@@ -8,10 +8,13 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::nn::profile::Profiler;
+
 /// Blocks that wait for their next use, the one longest unused first.
 #[derive(Default)]
 pub(in crate::nn) struct Pool {
     free: Mutex<Vec<Vec<f32>>>,
+    profiler: Arc<Profiler>,
 }
 
 impl fmt::Debug for Pool {
@@ -21,6 +24,11 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
+    /// The clock of the layers that compute into this pool's blocks.
+    pub(in crate::nn) fn profiler(&self) -> &Arc<Profiler> {
+        &self.profiler
+    }
+
     /// A block of `len` values, whatever they are.
     pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let mut data = self.reuse(len).unwrap_or_else(|| vec![0.0; len]);
@@ -68,8 +76,7 @@ impl Pool {
     }
 
     /// Values in waiting blocks.
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
+    pub(in crate::nn) fn waiting(&self) -> usize {
         self.free
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -2,12 +2,14 @@
 
 use super::Array;
 use crate::error::Result;
+use crate::nn::profile::Account;
 
 /// The first `count` channels times `factor`.
 pub(in crate::nn) fn scale_first_channels(x: &Array, count: usize, factor: f64) -> Result<Array> {
     let factor = factor as f32;
     let channels = x.channels().max(1);
-    Array::build(x.pool(), x.bhwc(), |out| {
+    let account = || Account::moving("freeu", x.bhwc());
+    Array::build(x.pool(), x.bhwc(), account, |out| {
         out.copy_from_slice(x.data());
         for row in out.chunks_mut(channels) {
             for value in &mut row[..count] {
@@ -22,7 +24,8 @@ pub(in crate::nn) fn scale_first_channels(x: &Array, count: usize, factor: f64) 
 pub(in crate::nn) fn add_waves(x: &Array, waves: &[f32], gain: f64) -> Result<Array> {
     let [_, positions, channels] = x.token_dims();
     let item = (positions * channels).max(1);
-    Array::build(x.pool(), x.bhwc(), |out| {
+    let account = || Account::moving("freeu", x.bhwc());
+    Array::build(x.pool(), x.bhwc(), account, |out| {
         out.copy_from_slice(x.data());
         // Sums over positions in f64, which a map of 64x64 needs.
         let mut sums = vec![0.0_f64; channels];

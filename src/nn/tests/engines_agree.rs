@@ -1,5 +1,6 @@
 //! Sizes beyond the fixtures: the engines against each other, f16 against f32, one thread against many.
 
+use super::block::run;
 use super::*;
 
 /// Two f32 engines sum in different orders.
@@ -12,88 +13,6 @@ const F16: Tolerance = Tolerance {
     absolute: 2e-2,
     relative: 1e-2,
 };
-
-/// A residual block and a transformer block in small.
-struct Block {
-    norm: GroupNorm,
-    conv: Conv2d,
-    down: Conv2d,
-    layer_norm: LayerNorm,
-    attn1: Attention,
-    attn2: Attention,
-    geglu: Geglu,
-    out: Linear,
-    up: Conv2d,
-}
-
-impl Block {
-    fn load(scope: &Scope) -> Result<Self> {
-        let down = Conv2dSpec {
-            stride: 2,
-            padding: Padding::BottomRight,
-            ..Conv2dSpec::same3x3(64, 48)
-        };
-        let cross = AttentionSpec {
-            context_dim: Some(40),
-            upcast: true,
-            ..AttentionSpec::new(48, 3, 16)
-        };
-        Ok(Self {
-            norm: GroupNorm::load(&scope.pp("norm"), 8, 32, 1e-5)?,
-            conv: Conv2d::load(&scope.pp("conv"), Conv2dSpec::same3x3(32, 64))?,
-            down: Conv2d::load(&scope.pp("down"), down)?,
-            layer_norm: LayerNorm::load(&scope.pp("layer_norm"), 48, 1e-5)?,
-            attn1: Attention::load(&scope.pp("attn1"), &AttentionSpec::new(48, 3, 16))?,
-            attn2: Attention::load(&scope.pp("attn2"), &cross)?,
-            geglu: Geglu::load(&scope.pp("ff"), 48, 192)?,
-            out: Linear::load(&scope.pp("out"), 192, 48, Bias::With)?,
-            up: Conv2d::load(&scope.pp("up"), Conv2dSpec::same3x3(48, 7))?,
-        })
-    }
-
-    fn forward(&self, x: &FeatureMap, embedding: &Tokens, context: &Tokens) -> Result<FeatureMap> {
-        let (height, width) = (x.height(), x.width());
-        let h = self.norm.forward(x, Activation::Silu)?;
-        let fused = Fused {
-            channel_bias: Some(embedding),
-            residual: None,
-        };
-        let h = self.down.forward(&self.conv.forward_fused(&h, fused)?)?;
-        let (small_height, small_width) = (h.height(), h.width());
-        let h = h.into_tokens()?;
-        let h = self
-            .attn1
-            .forward(&self.layer_norm.forward(&h)?, None, Some(&h))?;
-        let h = self.attn2.forward(&h, Some(context), Some(&h))?;
-        let h = self.out.forward_add(&self.geglu.forward(&h)?, &h)?;
-        self.up.forward_upsampled(
-            &h.into_feature_map(small_height, small_width)?,
-            height,
-            width,
-        )
-    }
-}
-
-/// A block's result on `engine` for inputs of an odd size.
-fn run(engine: &Engine) -> HostTensor {
-    let plan = Scope::plan(engine);
-    Block::load(&plan).unwrap();
-    let mut tensors = Memory::default();
-    for (seed, tensor) in plan.manifest().iter().enumerate() {
-        let fan_in: usize = tensor.shape.iter().skip(1).product();
-        let values = noise(seed as u64, &tensor.shape).map(|v| v / (fan_in as f32).sqrt());
-        tensors = tensors.with_host(&tensor.name, &values);
-    }
-    let block = Block::load(&Scope::load(engine, tensors.arc(), |_| Ok(()))).unwrap();
-    let x = FeatureMap::from_host(engine, &noise(100, &[2, 32, 33, 17])).unwrap();
-    let embedding = Tokens::from_host(engine, &noise(101, &[2, 1, 64])).unwrap();
-    let context = Tokens::from_host(engine, &noise(102, &[2, 77, 40])).unwrap();
-    block
-        .forward(&x, &embedding, &context)
-        .unwrap()
-        .to_host()
-        .unwrap()
-}
 
 #[test]
 fn both_engines_compute_the_same_block() {

@@ -2,10 +2,12 @@
 
 mod activations;
 mod attention;
+mod block;
 mod conv;
 mod engine;
 mod engines_agree;
 mod norms;
+mod precision;
 mod scope;
 
 use std::borrow::Cow;

@@ -89,6 +89,12 @@ impl TensorSource for TorchFile {
             bytes: entry.gather(storage),
         })
     }
+
+    fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            self.file.release(entry.storage.clone());
+        }
+    }
 }
 
 impl Entry {

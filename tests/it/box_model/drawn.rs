@@ -9,7 +9,7 @@ use tintype::weights::{Checkpoint, OpenOptions};
 use tintype::{EngineKind, HostTensor, ModelSource, SamplingConfig, VaeDecoder};
 
 use super::thumbs::Thumbs;
-use super::{asked, border, load, picture};
+use super::{asked, border, load, picture, psnr};
 use crate::support::{generate, load_path};
 
 #[test]
@@ -129,17 +129,6 @@ fn a_picture_survives_the_autoencoder() {
         assert!(found > LEAST_DB, "{motif}, {style}: {found:.1} dB");
         assert_eq!(thumbs.nearest(&decoded[0]).motif, motif);
     }
-}
-
-/// Ratio of the largest value to the mean error, in dB.
-fn psnr(a: &image::RgbImage, b: &image::RgbImage) -> f64 {
-    let squares: f64 = a
-        .as_raw()
-        .iter()
-        .zip(b.as_raw())
-        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
-        .sum();
-    10.0 * (255.0_f64.powi(2) * a.as_raw().len() as f64 / squares).log10()
 }
 
 #[test]

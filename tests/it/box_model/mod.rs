@@ -5,10 +5,11 @@
 
 mod drawn;
 mod golden;
+mod precision;
 mod thumbs;
 
 use image::{DynamicImage, RgbImage};
-use tintype::{EngineKind, LoadOptions, SDModel, SamplingConfig};
+use tintype::{EngineKind, LoadOptions, Precision, SDModel, SamplingConfig};
 
 use crate::support::generate;
 
@@ -16,9 +17,31 @@ use crate::support::generate;
 fn load(engine: EngineKind) -> SDModel {
     let options = LoadOptions {
         engine,
+        precision: Some(Precision::F32),
         ..LoadOptions::default()
     };
     SDModel::in_the_box(&options).expect("the model in the box loads")
+}
+
+/// The model on our own kernels.
+fn load_as(precision: Precision) -> SDModel {
+    let options = LoadOptions {
+        engine: EngineKind::Cpu,
+        precision: Some(precision),
+        ..LoadOptions::default()
+    };
+    SDModel::in_the_box(&options).expect("the model in the box loads")
+}
+
+/// Ratio of the largest value to the mean error, in dB.
+fn psnr(a: &RgbImage, b: &RgbImage) -> f64 {
+    let squares: f64 = a
+        .as_raw()
+        .iter()
+        .zip(b.as_raw())
+        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
+        .sum();
+    10.0 * (255.0_f64.powi(2) * a.as_raw().len() as f64 / squares).log10()
 }
 
 /// The model's own settings, with fewer steps: enough to tell a motif by.

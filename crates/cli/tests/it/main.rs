@@ -2,6 +2,8 @@
 
 // `cfg(test)` tells clippy that helpers are tests too.
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod expected;
 #[cfg(test)]
 mod generate;

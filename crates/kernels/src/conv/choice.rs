@@ -93,6 +93,17 @@ impl ConvKernel {
         }
     }
 
+    /// Bytes that `values` weights take once packed, but for padding and factors.
+    pub fn packed_bytes(self, values: u64) -> u64 {
+        match self {
+            Self::DirectF32 => 4 * values,
+            Self::DirectBf16 => 2 * values,
+            // A window of 9 becomes a tile of 16 or 36.
+            Self::WinogradF32(tile) => values * (tile.side() * tile.side()) as u64 * 4 / 9,
+            Self::WinogradI16(tile) => values * (tile.side() * tile.side()) as u64 * 2 / 9,
+        }
+    }
+
     /// Name used by logs and benches.
     pub fn name(self) -> &'static str {
         match self {

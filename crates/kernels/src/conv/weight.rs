@@ -2,7 +2,7 @@
 
 use super::choice::{ConvKernel, WinogradTile};
 use crate::error::{Result, check, check_len, product};
-use crate::matmul::{PANEL, PackedMatrix};
+use crate::matmul::{Columns, PANEL, PackedMatrix};
 use crate::winograd::{Values, WinogradWeight};
 
 /// Sizes of a convolution's weight.
@@ -73,17 +73,15 @@ impl ConvWeight {
             kernel_w.max(6),
         ];
         product(OP, "weight", &padded)?;
+        let len = in_channels * kernel_h * kernel_w;
+        let windows = Windows { weight, shape };
         let form = match kernel {
-            ConvKernel::DirectF32 => Form::Matrix(PackedMatrix::from_columns(
-                out_channels,
-                in_channels * kernel_h * kernel_w,
-                |column| window_values(weight, shape, column),
-            )),
-            ConvKernel::DirectBf16 => Form::Matrix(PackedMatrix::bf16_from_columns(
-                out_channels,
-                in_channels * kernel_h * kernel_w,
-                |column| window_values(weight, shape, column),
-            )),
+            ConvKernel::DirectF32 => {
+                Form::Matrix(PackedMatrix::from_columns(out_channels, len, &windows))
+            }
+            ConvKernel::DirectBf16 => {
+                Form::Matrix(PackedMatrix::bf16_from_columns(out_channels, len, &windows))
+            }
             ConvKernel::WinogradF32(tile) => {
                 Form::Winograd(winograd(weight, shape, tile, Values::F32)?)
             }
@@ -117,16 +115,35 @@ impl ConvWeight {
     }
 }
 
-/// An output channel's weights: the window's pixels, then channels, as the pixels lie in a channels-last picture.
-fn window_values(
-    weight: &[f32],
+/// The weights of each output channel: the window's pixels, then channels, as the pixels lie in a channels-last picture.
+struct Windows<'a> {
+    weight: &'a [f32],
     shape: ConvShape,
-    column: usize,
-) -> impl Iterator<Item = f32> + '_ {
-    let taps = shape.kernel_h * shape.kernel_w;
-    let len = shape.in_channels * taps;
-    let window = &weight[column * len..][..len];
-    (0..taps).flat_map(move |tap| window.iter().skip(tap).step_by(taps).copied())
+}
+
+impl Columns for Windows<'_> {
+    fn read(&self, column: usize, from: usize, out: &mut [f32]) {
+        let ConvShape {
+            in_channels: channels,
+            kernel_h,
+            kernel_w,
+            ..
+        } = self.shape;
+        let taps = kernel_h * kernel_w;
+        let window = &self.weight[column * channels * taps..][..channels * taps];
+        let mut rest = out;
+        let mut at = from;
+        while !rest.is_empty() {
+            let (tap, channel) = (at / channels, at % channels);
+            let (run, others) = rest.split_at_mut((channels - channel).min(rest.len()));
+            let values = window[channel * taps + tap..].iter().step_by(taps);
+            run.iter_mut()
+                .zip(values)
+                .for_each(|(to, from)| *to = *from);
+            at += run.len();
+            rest = others;
+        }
+    }
 }
 
 /// Packs for Winograd.

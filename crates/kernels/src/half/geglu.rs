@@ -10,7 +10,7 @@ use crate::elementwise::Geglu;
 use crate::error::{Result, check, check_len, product};
 use crate::isa::{Isa, dispatch};
 use crate::lanes::Zip;
-use crate::matmul::{Epilogue, Linear, PANEL, PackedMatrix, Store};
+use crate::matmul::{Contiguous, Epilogue, Linear, PANEL, PackedMatrix, Store};
 use crate::scratch;
 use crate::shared::SharedMut;
 
@@ -32,13 +32,8 @@ impl PackedGeglu {
     pub fn from_out_in(weight: &[f32], inner: usize, in_features: usize) -> Result<Self> {
         let half = product("pack_geglu", "weight", &[inner, in_features])?;
         check_len("pack_geglu", "weight", weight.len(), half.saturating_mul(2))?;
-        let pack = |weight: &[f32]| {
-            HalfMatrix::from_columns(inner, in_features, |column| {
-                weight[column * in_features..(column + 1) * in_features]
-                    .iter()
-                    .copied()
-            })
-        };
+        let pack =
+            |weight| HalfMatrix::from_columns(inner, in_features, &Contiguous(weight, in_features));
         let (value, gate) = weight.split_at(half);
         Ok(Self {
             value: pack(value),

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::matmul::{PANEL, packed_len, panel_width};
+use crate::matmul::{Columns, PANEL, packed_len, panel_width, pieces};
 use crate::simd::bf16;
 
 /// Words of a block: 64 bytes, a cache line and a row of an AMX tile.
@@ -42,12 +42,8 @@ pub(crate) struct HalfMatrix {
 }
 
 impl HalfMatrix {
-    /// Packs the matrix whose column is given as its `len` values in the order of the sum; on all threads.
-    pub(crate) fn from_columns<I: Iterator<Item = f32>>(
-        columns: usize,
-        len: usize,
-        column_at: impl Fn(usize) -> I + Sync,
-    ) -> Self {
+    /// Packs the matrix of `columns` columns of `len` values each; on all threads.
+    pub(crate) fn from_columns(columns: usize, len: usize, source: &impl Columns) -> Self {
         let depth = padded_words(len);
         let mut data = vec![0; half_len(columns, depth)];
         let used = data.len() - BLOCK;
@@ -58,11 +54,16 @@ impl HalfMatrix {
                 .for_each(|(panel, out)| {
                     let start = panel * PANEL;
                     let width = panel_width(columns, start);
-                    for column in 0..width.min(columns - start) {
-                        for (k, value) in column_at(start + column).enumerate() {
-                            out[k / 2 * width + column] |= u32::from(bf16(value)) << (k % 2 * 16);
+                    let count = width.min(columns - start);
+                    pieces(source, start..start + count, len, |from, piece| {
+                        let rows = out[from / 2 * width..].chunks_exact_mut(width);
+                        for (pair, row) in rows.take(piece.len.div_ceil(2)).enumerate() {
+                            for (column, word) in row[..count].iter_mut().enumerate() {
+                                let half = |k| u32::from(bf16(piece.at(column, k)));
+                                *word = half(2 * pair) | half(2 * pair + 1) << 16;
+                            }
                         }
-                    }
+                    });
                 });
         }
         Self { data, columns, len }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 pub(crate) use micro::Store;
 pub use pack::PackedMatrix;
-pub(crate) use pack::{Form, PANEL, Panels, packed_len, panel_width};
+pub(crate) use pack::{Columns, Contiguous, Form, PANEL, Panels, packed_len, panel_width, pieces};
 pub(crate) use tile::{Checked, Rows, Tile};
 
 use crate::error::{Result, check, check_len, product};

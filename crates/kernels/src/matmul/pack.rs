@@ -65,11 +65,8 @@ impl PackedMatrix {
     /// The length of `weight` is not `out_features * in_features`.
     pub fn from_out_in(weight: &[f32], out_features: usize, in_features: usize) -> Result<Self> {
         check_weight(weight, out_features, in_features)?;
-        Ok(Self::from_columns(out_features, in_features, |column| {
-            weight[column * in_features..(column + 1) * in_features]
-                .iter()
-                .copied()
-        }))
+        let columns = Contiguous(weight, in_features);
+        Ok(Self::from_columns(out_features, in_features, &columns))
     }
 
     /// The same, rounded to bf16: products with it round their left side to bf16 too and sum in f32.
@@ -82,36 +79,28 @@ impl PackedMatrix {
         in_features: usize,
     ) -> Result<Self> {
         check_weight(weight, out_features, in_features)?;
-        Ok(Self::bf16_from_columns(
-            out_features,
-            in_features,
-            |column| {
-                weight[column * in_features..(column + 1) * in_features]
-                    .iter()
-                    .copied()
-            },
-        ))
+        let columns = Contiguous(weight, in_features);
+        Ok(Self::bf16_from_columns(out_features, in_features, &columns))
     }
 
     /// As [`PackedMatrix::from_columns`], rounded to bf16.
-    pub(crate) fn bf16_from_columns<I: Iterator<Item = f32>>(
+    pub(crate) fn bf16_from_columns(
         out_features: usize,
         in_features: usize,
-        column_at: impl Fn(usize) -> I + Sync,
+        columns: &impl Columns,
     ) -> Self {
-        let matrix = HalfMatrix::from_columns(out_features, in_features, column_at);
         Self {
-            form: Packed::Bf16(matrix),
+            form: Packed::Bf16(HalfMatrix::from_columns(out_features, in_features, columns)),
             out_features,
             in_features,
         }
     }
 
-    /// Packs the matrix whose output column is given as its `in_features` values in the order of the sum; on all threads.
-    pub(crate) fn from_columns<I: Iterator<Item = f32>>(
+    /// Packs the matrix of `out_features` columns of `in_features` values each; on all threads.
+    pub(crate) fn from_columns(
         out_features: usize,
         in_features: usize,
-        column_at: impl Fn(usize) -> I + Sync,
+        columns: &impl Columns,
     ) -> Self {
         let mut data = vec![0.0; packed_len(out_features, in_features)];
         if in_features > 0 {
@@ -120,13 +109,15 @@ impl PackedMatrix {
                 .for_each(|(panel, out)| {
                     let start = panel * PANEL;
                     let width = panel_width(out_features, start);
-                    for column in 0..width.min(out_features - start) {
-                        let mut at = column;
-                        column_at(start + column).for_each(|value| {
-                            out[at] = value;
-                            at += width;
-                        });
-                    }
+                    let count = width.min(out_features - start);
+                    pieces(columns, start..start + count, in_features, |from, piece| {
+                        let rows = out[from * width..].chunks_exact_mut(width);
+                        for (k, row) in rows.take(piece.len).enumerate() {
+                            for (column, value) in row[..count].iter_mut().enumerate() {
+                                *value = piece.at(column, k);
+                            }
+                        }
+                    });
                 });
         }
         Self {
@@ -146,6 +137,14 @@ impl PackedMatrix {
         self.in_features
     }
 
+    /// Name of the kernel that multiplies with it, used by logs and benches.
+    pub fn kernel(&self) -> &'static str {
+        match &self.form {
+            Packed::F32(_) => "product-f32",
+            Packed::Bf16(_) => "product-bf16",
+        }
+    }
+
     /// Bytes it takes in memory.
     pub fn bytes(&self) -> usize {
         match &self.form {
@@ -163,6 +162,67 @@ impl PackedMatrix {
             }),
             Packed::Bf16(matrix) => Form::Bf16(matrix),
         }
+    }
+}
+
+/// The columns of a right-hand side, read piece by piece in the order of the sum.
+pub(crate) trait Columns: Sync {
+    /// Writes the values from number `from` of `column` on.
+    fn read(&self, column: usize, from: usize, out: &mut [f32]);
+}
+
+/// Columns one after the other, each of so many values.
+pub(crate) struct Contiguous<'a>(pub(crate) &'a [f32], pub(crate) usize);
+
+impl Columns for Contiguous<'_> {
+    fn read(&self, column: usize, from: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.0[column * self.1 + from..][..out.len()]);
+    }
+}
+
+/// Values of a column taken at once: 32 columns of them are 8 KiB, so that a panel is written row by row and read from the
+/// first cache. Even, for rows of pairs.
+const PIECE: usize = 64;
+
+/// A few values of each column of a panel.
+pub(crate) struct Piece<'a> {
+    values: &'a [f32],
+    /// Values of each column.
+    pub(crate) len: usize,
+}
+
+impl Piece<'_> {
+    /// Value `k` of a column; 0 past the end of the piece.
+    #[inline]
+    pub(crate) fn at(&self, column: usize, k: usize) -> f32 {
+        if k < self.len {
+            self.values[column * PIECE + k]
+        } else {
+            0.0
+        }
+    }
+}
+
+/// Calls `body(first value, piece)` for the pieces of a panel's columns, each of `len` values.
+pub(crate) fn pieces(
+    source: &impl Columns,
+    columns: std::ops::Range<usize>,
+    len: usize,
+    mut body: impl FnMut(usize, Piece<'_>),
+) {
+    let mut values = [0.0; PANEL * PIECE];
+    for from in (0..len).step_by(PIECE) {
+        let count = PIECE.min(len - from);
+        for (column, to) in columns.clone().zip(values.chunks_exact_mut(PIECE)) {
+            source.read(column, from, &mut to[..count]);
+        }
+        body(
+            from,
+            Piece {
+                values: &values,
+                len: count,
+            },
+        );
     }
 }
 
