@@ -22,7 +22,7 @@ pub(crate) struct Conditions<'a> {
     config: &'a SamplingConfig,
     texts: &'a EncodedTexts,
     /// The last ones prepared, by the numbers of their texts.
-    ready: VecDeque<(Vec<usize>, Rc<Condition>)>,
+    ready: VecDeque<(Told, Vec<usize>, Rc<Condition>)>,
 }
 
 /// Which texts the UNet is told at one evaluation.
@@ -32,6 +32,8 @@ pub(crate) enum Told {
     Both,
     /// The parts of the prompt.
     Prompt,
+    /// The negative prompt.
+    Negative,
 }
 
 /// What the UNet is told at one evaluation: the unconditional item if there is one, then the parts of the prompt.
@@ -60,29 +62,33 @@ impl<'a> Conditions<'a> {
 
     /// What holds at an evaluation, counted from 0.
     pub(crate) fn at(&mut self, evaluation: usize, told: Told) -> Result<Rc<Condition>> {
-        // With and without the negative prompt the key has another length.
         let mut key = Vec::new();
         let mut negative = Vec::new();
         let mut parts = Vec::with_capacity(self.texts.parts.len());
         let guided = self.texts.negative.as_ref();
-        if let Some(part) = guided.filter(|_| told == Told::Both) {
+        if let Some(part) = guided.filter(|_| told != Told::Prompt) {
             let (id, text) = part.at(evaluation)?;
             key.push(id);
             negative.push(text.clone());
         }
-        for part in &self.texts.parts {
+        let prompt = self.texts.parts.iter();
+        for part in prompt.filter(|_| told != Told::Negative) {
             let (id, text) = part.at(evaluation)?;
             key.push(id);
             parts.push(text.clone());
         }
-        if let Some((_, condition)) = self.ready.iter().find(|(known, _)| *known == key) {
+        if let Some((_, _, condition)) = self
+            .ready
+            .iter()
+            .find(|(known_told, known, _)| (*known_told, known) == (told, &key))
+        {
             return Ok(Rc::clone(condition));
         }
         let condition = Rc::new(self.prepare(negative, parts)?);
         if self.ready.len() == READY {
             self.ready.pop_front();
         }
-        self.ready.push_back((key, Rc::clone(&condition)));
+        self.ready.push_back((told, key, Rc::clone(&condition)));
         Ok(condition)
     }
 
@@ -92,7 +98,7 @@ impl<'a> Conditions<'a> {
         mut parts: Vec<TextEmbeddings>,
     ) -> Result<Condition> {
         lengthen(&mut parts)?;
-        let count = negative.len() + parts.len();
+        let unconditional = (!negative.is_empty()).then_some(1.0);
         let tokens = |text: &TextEmbeddings| text.context.shape()[1];
         let same = negative.first().map(tokens) == parts.first().map(tokens);
         let groups = if same {
@@ -101,7 +107,6 @@ impl<'a> Conditions<'a> {
             vec![negative, parts]
         };
         let filled = groups.iter().filter(|group: &&Vec<_>| !group.is_empty());
-        let unconditional = (count > self.texts.parts.len()).then_some(1.0);
         let weights = self.texts.parts.iter().map(|part| part.schedule.weight);
         Ok(Condition {
             passes: filled

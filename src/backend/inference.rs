@@ -6,10 +6,10 @@ use super::conditions::{Conditions, Told};
 use super::scheduler::Scheduler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::CancelToken;
-use crate::guidance::{FreeU, Guide, Pag, Turn, Weighted, add_difference, on_the_first};
+use crate::guidance::{FreeU, Guide, Pag, Turn, Weighted, add_difference, blurred, on_the_first};
 use crate::host::HostTensor;
 use crate::models::UNet2DCondition;
-use crate::models::unet::{Blocks, Changes, PreparedConditioning};
+use crate::models::unet::{Attended, Blocks, Changes, PreparedConditioning};
 use crate::nn::{Engine, FeatureMap};
 use crate::samplers::{Denoiser, Guided};
 
@@ -25,6 +25,8 @@ pub(crate) struct GuidedDenoiser<'a> {
     pub(crate) guide: Guide<'a>,
     /// Perturbed attention guidance.
     pub(crate) pag: Option<Pag>,
+    /// Weight of self-attention guidance.
+    pub(crate) sag: f64,
     /// FreeU, in every prediction.
     pub(crate) freeu: Option<FreeU>,
     pub(crate) cancel: &'a CancelToken,
@@ -101,6 +103,14 @@ impl<'x> Question<'x> {
         }
     }
 
+    /// The share of the clean latents in these.
+    fn signal(&self, scheduler: &Scheduler) -> Result<f64> {
+        match self.place {
+            Place::Sigma(_) => Ok(1.0),
+            Place::Timestep(timestep) => Ok(scheduler.schedule().level(timestep)?.alpha_bar.sqrt()),
+        }
+    }
+
     /// The clean latents, from what the UNet predicts.
     fn denoised(&self, scheduler: &Scheduler, output: HostTensor) -> Result<HostTensor> {
         let schedule = scheduler.schedule();
@@ -139,6 +149,29 @@ impl Estimates {
     }
 }
 
+/// One question to the UNet.
+#[derive(Clone, Copy)]
+struct Ask {
+    /// Number of the evaluation, by which texts change.
+    index: usize,
+    told: Told,
+    /// Where self-attention is perturbed.
+    identity: Option<Blocks>,
+    /// Whether it shall say what the picture attends to.
+    watch: bool,
+}
+
+impl Ask {
+    fn of(index: usize, told: Told) -> Self {
+        Self {
+            index,
+            told,
+            identity: None,
+            watch: false,
+        }
+    }
+}
+
 /// Predictions for the parts of the prompt with perturbed self-attention.
 struct Perturbed {
     parts: Vec<Weighted>,
@@ -171,36 +204,51 @@ impl GuidedDenoiser<'_> {
                     guided,
                 })
             }
-            Turn::Prompt => {
-                let input = question.input(scheduler);
-                let parts = self.predict(&input, (index, Told::Prompt), None)?;
-                let guided = match self.perturbed(&input, index)? {
-                    None => on_the_first(parts)?,
-                    Some(perturbed) => {
-                        let mut guided = on_the_first(parts.clone())?;
-                        perturbed.push_away(&mut guided, &parts)?;
-                        guided
-                    }
-                };
-                self.require_finite(&guided, &input)?;
-                Ok(Estimates {
-                    guided: question.denoised(scheduler, guided)?,
-                    unconditional: None,
-                })
-            }
+            Turn::Prompt => self.prompted(question, index),
             Turn::Guided(scale) => self.guided(question, (index, scale)),
         }
+    }
+
+    /// With the prompt alone.
+    fn prompted(&mut self, question: &Question<'_>, index: usize) -> Result<Estimates> {
+        let scheduler = self.scheduler;
+        let input = question.input(scheduler);
+        let ask = Ask::of(index, Told::Prompt);
+        let (parts, attended) = self.predict(&input, self.watched(ask))?;
+        let perturbed = self.perturbed(&input, index)?;
+        let guided = if perturbed.is_none() && attended.is_none() {
+            on_the_first(parts)?
+        } else {
+            let prompted = on_the_first(parts.clone())?;
+            let mut guided = prompted.clone();
+            if let Some(perturbed) = perturbed {
+                perturbed.push_away(&mut guided, &parts)?;
+            }
+            if let Some(degraded) = self.degraded(question, ask, (&prompted, attended.as_ref()))? {
+                add_difference(&mut guided, self.sag as f32, (&prompted, &degraded))?;
+            }
+            guided
+        };
+        self.require_finite(&guided, &input)?;
+        Ok(Estimates {
+            guided: question.denoised(scheduler, guided)?,
+            unconditional: None,
+        })
     }
 
     fn guided(&mut self, question: &Question<'_>, at: (usize, f64)) -> Result<Estimates> {
         let scheduler = self.scheduler;
         let input = question.input(scheduler);
-        let mut parts = self.predict(&input, (at.0, Told::Both), None)?;
+        let ask = self.watched(Ask::of(at.0, Told::Both));
+        let (mut parts, attended) = self.predict(&input, ask)?;
         let mut perturbed = self.perturbed(&input, at.0)?;
+        let ask = Ask::of(at.0, Told::Negative);
+        let mut degraded = self.degraded(question, ask, (&parts[0].0, attended.as_ref()))?;
         let estimates = self.guide.joins_estimates();
         if estimates {
             let perturbed = perturbed.iter_mut().flat_map(|it| &mut it.parts);
-            for (part, _) in parts.iter_mut().chain(perturbed) {
+            let predictions = parts.iter_mut().chain(perturbed).map(|(part, _)| part);
+            for part in predictions.chain(&mut degraded) {
                 let output = std::mem::replace(part, HostTensor::zeros([0]));
                 *part = question.denoised(scheduler, output)?;
             }
@@ -209,6 +257,9 @@ impl GuidedDenoiser<'_> {
         let mut guided = self.guide.join(&uncond, &parts, at)?;
         if let Some(perturbed) = perturbed {
             perturbed.push_away(&mut guided, &parts)?;
+        }
+        if let Some(degraded) = degraded {
+            add_difference(&mut guided, self.sag as f32, (&uncond, &degraded))?;
         }
         self.require_finite(&guided, &input)?;
         if estimates {
@@ -236,35 +287,72 @@ impl GuidedDenoiser<'_> {
         if scale <= 0.0 {
             return Ok(None);
         }
-        let parts = self.predict(input, (index, Told::Prompt), Some(pag.blocks))?;
+        let ask = Ask {
+            identity: Some(pag.blocks),
+            ..Ask::of(index, Told::Prompt)
+        };
+        let (parts, _) = self.predict(input, ask)?;
         Ok(Some(Perturbed { parts, scale }))
     }
 
+    /// What it predicts where the latents behind `prediction` are blurred by what the picture attends to.
+    fn degraded(
+        &mut self,
+        question: &Question<'_>,
+        ask: Ask,
+        (prediction, attended): (&HostTensor, Option<&Attended>),
+    ) -> Result<Option<HostTensor>> {
+        let Some(attended) = attended else {
+            return Ok(None);
+        };
+        let scheduler = self.scheduler;
+        let clean = question.denoised(scheduler, prediction.clone())?;
+        let soft = blurred(clean.clone(), attended)?;
+        // The noise stays what it was.
+        let mut x = question.x.clone();
+        let signal = question.signal(scheduler)? as f32;
+        add_difference(&mut x, signal, (&soft, &clean))?;
+        let question = Question {
+            x: &x,
+            place: question.place,
+        };
+        let (parts, _) = self.predict(&question.input(scheduler), ask)?;
+        on_the_first(parts).map(Some)
+    }
+
+    /// `ask`, watching what the picture attends to where self-attention guidance is on.
+    fn watched(&self, ask: Ask) -> Ask {
+        Ask {
+            watch: self.sag > 0.0,
+            ..ask
+        }
+    }
+
     /// What the UNet predicts for each text that holds at evaluation `index`, with its weight: the unconditional one
-    /// first where it is told both, then the parts of the prompt.
+    /// first where it is told both, then the parts of the prompt; and if it is watched, what the first attends to.
     fn predict(
         &mut self,
         input: &Input<'_>,
-        (index, told): (usize, Told),
-        identity: Option<Blocks>,
-    ) -> Result<Vec<Weighted>> {
-        let condition = self.conditions.at(index, told)?;
+        ask: Ask,
+    ) -> Result<(Vec<Weighted>, Option<Attended>)> {
+        let condition = self.conditions.at(ask.index, ask.told)?;
         let changes = Changes {
             freeu: self.freeu,
-            identity,
+            identity: ask.identity,
+            watch: ask.watch,
         };
+        let mut attended = None;
         let mut items = Vec::with_capacity(condition.weights.len());
         for pass in &condition.passes {
-            let output = self.forward(input, pass, &changes)?;
+            let (output, found) = self.forward(input, pass, &changes)?;
+            attended = attended.or(found);
             self.passes += pass.batch();
             for item in 0..pass.batch() {
                 items.push(output.item(item)?);
             }
         }
-        Ok(items
-            .into_iter()
-            .zip(condition.weights.iter().copied())
-            .collect())
+        let weights = condition.weights.iter().copied();
+        Ok((items.into_iter().zip(weights).collect(), attended))
     }
 
     fn forward(
@@ -272,12 +360,14 @@ impl GuidedDenoiser<'_> {
         input: &Input<'_>,
         conditioning: &PreparedConditioning,
         changes: &Changes,
-    ) -> Result<HostTensor> {
+    ) -> Result<(HostTensor, Option<Attended>)> {
         let latents = HostTensor::concat(&vec![(*input.latents).clone(); conditioning.batch()])?;
         let sample = FeatureMap::from_host(self.engine, &latents)?;
-        self.unet
-            .forward_changed(&sample, input.timestep, conditioning, changes)?
-            .to_host()
+        let timestep = input.timestep;
+        let (output, attended) =
+            self.unet
+                .forward_changed(&sample, timestep, conditioning, changes)?;
+        Ok((output.to_host()?, attended))
     }
 
     fn require_finite(&self, prediction: &HostTensor, input: &Input<'_>) -> Result<()> {

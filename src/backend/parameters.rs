@@ -90,7 +90,7 @@ pub(super) fn of(
 }
 
 /// What the caller said about guidance, by the webui's names where it has one.
-fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 8] {
+fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 9] {
     let GuidanceOptions {
         schedule,
         interval,
@@ -99,6 +99,7 @@ fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 8
         skip_early,
         method,
         pag,
+        sag,
         freeu,
     } = guidance;
     let is_below = *min_sigma > 0.0;
@@ -117,6 +118,7 @@ fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 8
             (*method != GuidanceMethod::Cfg).then(|| method.to_string()),
         ),
         ("PAG", pag.map(|pag| pag.to_string())),
+        ("SAG", (*sag > 0.0).then(|| sag.to_string())),
         ("FreeU", freeu.map(|freeu| freeu.to_string())),
     ]
 }

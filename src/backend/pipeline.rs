@@ -16,7 +16,7 @@ use super::scheduler::{Scheduler, SchedulerRequest};
 use super::seeds::Seeds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{CancelToken, Event, Observer, StepEvent};
-use crate::guidance::{GuidanceMethod, GuidancePlan, Guide, Needs, RunLength};
+use crate::guidance::{Blocks, GuidanceMethod, GuidancePlan, Guide, Needs, RunLength};
 use crate::host::HostTensor;
 use crate::image_io::tensor_to_images;
 use crate::metadata::Parameters;
@@ -86,6 +86,9 @@ impl SDModel {
         self.validate_size(config)?;
         if let Some(pag) = &config.guidance.pag {
             pag.blocks.check(self.unet.config())?;
+        }
+        if config.guidance.sag > 0.0 {
+            Blocks::MID.check(self.unet.config())?;
         }
         // Pictures of a batch are made one after the other; a guided pass has two items, and composed prompts more.
         self.require_memory((config.width, config.height), 2)?;
@@ -349,6 +352,7 @@ impl Call<'_> {
             conditions: Conditions::new(model, &self.config, &self.texts),
             guide: Guide::new(&self.guidance),
             pag: self.config.guidance.pag,
+            sag: self.config.guidance.sag,
             freeu: self.config.guidance.freeu,
             cancel,
             evaluations: 0,

@@ -11,6 +11,7 @@ mod freeu;
 mod method;
 mod pag;
 mod plan;
+mod sag;
 mod schedule;
 mod settings;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use method::GuidanceMethod;
 pub use pag::Pag;
 pub use plan::GuidancePlan;
 pub(crate) use plan::{Needs, RunLength, Turn};
+pub(crate) use sag::blurred;
 pub use schedule::{Interval, ScaleSchedule, Shape};
 pub use thresholding::{Channels, Measure, StartPoint, Thresholding};
 pub use zero_star::ZeroStar;
@@ -50,6 +52,8 @@ pub struct GuidanceOptions {
     pub method: GuidanceMethod,
     /// Perturbed attention guidance, with or without the other.
     pub pag: Option<Pag>,
+    /// Weight of self-attention guidance, with or without the other, 0 (none) to 100.
+    pub sag: f64,
     /// FreeU, which changes the UNet in every prediction.
     pub freeu: Option<FreeU>,
 }
@@ -80,6 +84,7 @@ impl GuidanceOptions {
         within("guidance skip_early", self.skip_early, 0.0, 1.0)?;
         self.pag.as_ref().map_or(Ok(()), Pag::check)?;
         self.freeu.as_ref().map_or(Ok(()), freeu::check)?;
+        within("guidance sag", self.sag, 0.0, 100.0)?;
         self.method.check()
     }
 
@@ -87,6 +92,7 @@ impl GuidanceOptions {
     pub(crate) fn is_plain(&self) -> bool {
         let changes = Self {
             pag: self.pag,
+            sag: self.sag,
             freeu: self.freeu,
             ..Self::default()
         };

@@ -284,6 +284,18 @@ fn texts_come_back() {
         let method: GuidanceMethod = text.parse().unwrap();
         assert_eq!(method.to_string(), text);
     }
+    for text in [
+        "scale=3,adaptive=0,blocks=mid",
+        "scale=0.5,adaptive=0.01,blocks=down+up.1+up.3",
+    ] {
+        assert_eq!(text.parse::<Pag>().unwrap().to_string(), text);
+    }
+    let four: Pag = "4".parse().unwrap();
+    assert_eq!(four.to_string(), "scale=4,adaptive=0,blocks=mid");
+    assert!((four.scale_at(1.0) - 4.0).abs() < 1e-12);
+    let freeu = "b1=1.5,b2=1.6,s1=0.9,s2=0.2";
+    assert_eq!("on".parse::<FreeU>().unwrap().to_string(), freeu);
+    assert_eq!(freeu.parse::<FreeU>().unwrap().to_string(), freeu);
     for (name, method, _) in GuidanceMethod::ALL {
         assert_eq!(name.parse::<GuidanceMethod>().unwrap(), method);
         let again = method.to_string().parse::<GuidanceMethod>();
@@ -297,7 +309,18 @@ fn what_makes_no_sense_is_named() {
     let parse = |text: &str| text.parse::<GuidanceMethod>().and_then(|m| m.check());
     let schedule = |text: &str| text.parse::<ScaleSchedule>().and_then(|s| s.check());
     let interval = |text: &str| text.parse::<Interval>().and_then(|i| i.check());
+    let pag = |text: &str| text.parse::<Pag>().and_then(|p| p.check());
+    let freeu = |text: &str| text.parse::<FreeU>().and_then(|f| freeu::check(&f));
     let cases = [
+        (pag("scale=101"), "pag scale is 101"),
+        (pag("-1"), "pag scale is -1"),
+        (pag("adaptive=2"), "pag adaptive is 2"),
+        (pag("blocks=middle"), "the blocks are \"middle\""),
+        (pag("blocks=mid.1"), "the blocks are \"mid.1\""),
+        (pag("blocks=up.32"), "the blocks are \"up.32\""),
+        (pag("blocks="), "the blocks are \"\""),
+        (freeu("b3=1"), "freeu has no setting \"b3\""),
+        (freeu("s1=NaN"), "a factor of freeu is NaN"),
         (parse("apgg"), "unknown guidance method \"apgg\""),
         (parse("apg:etta=1"), "apg has no setting \"etta\""),
         (parse("apg:eta=1,eta=2"), "apg has eta twice"),
@@ -341,4 +364,5 @@ fn what_makes_no_sense_is_named() {
     );
     assert!(options(|o| o.skip_early = -0.1).check().is_err());
     assert!(options(|o| o.min_sigma = f64::NAN).check().is_err());
+    assert!(options(|o| o.sag = -1.0).check().is_err());
 }

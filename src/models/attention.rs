@@ -21,6 +21,10 @@ pub(crate) struct ContextCursor<'a> {
     rest: std::slice::Iter<'a, ContextKv>,
     /// Whether each token looks at itself alone, in the block that is being run.
     pub(crate) identity: bool,
+    /// Whether the next transformer block is asked how much attention its tokens receive.
+    pub(crate) watch: bool,
+    /// What it said of the first item, for each token.
+    pub(crate) received: Option<Vec<f32>>,
 }
 
 impl<'a> ContextCursor<'a> {
@@ -28,6 +32,8 @@ impl<'a> ContextCursor<'a> {
         Self {
             rest: prepared.iter(),
             identity: false,
+            watch: false,
+            received: None,
         }
     }
 
@@ -163,6 +169,9 @@ impl BasicTransformerBlock {
 
     fn forward(&self, x: &Tokens, context: &mut ContextCursor<'_>) -> Result<Tokens> {
         let hidden = self.norm1.forward(x)?;
+        if std::mem::take(&mut context.watch) {
+            context.received = Some(self.attn1.received(&hidden)?);
+        }
         let x = if self.attn1_is_cross {
             self.attn1
                 .forward_cached(&hidden, context.next()?, Some(x))?

@@ -73,7 +73,7 @@ pub use tokens::Tokens;
 /// Source elements of a nearest-neighbour resize of `from` to `to` elements, by torch's formula:
 /// the floor of the product with an f32 scale (aten/src/ATen/native/UpSample.h,
 /// `nearest_neighbor_compute_source_index`).
-fn nearest_sources(from: usize, to: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn nearest_sources(from: usize, to: usize) -> impl Iterator<Item = usize> {
     let scale = from as f32 / to as f32;
     (0..to).map(move |i| ((i as f32 * scale) as usize).min(from.saturating_sub(1)))
 }

@@ -104,6 +104,7 @@ fn every_setting_is_recorded_and_read_back() {
                 .parse()
                 .unwrap(),
         );
+        o.sag = 0.5;
         o.freeu = Some("b1=1.1,b2=1.2,s1=0.6,s2=0.4".parse().unwrap());
     });
     let picture = generate(&model, &config).remove(0);
@@ -170,6 +171,8 @@ struct Run {
     name: String,
     freeu: Option<String>,
     pag: Option<String>,
+    sag: f64,
+    sampler: String,
     guidance: f64,
     guidance_rescale: f64,
     width: usize,
@@ -181,7 +184,7 @@ struct Run {
 const LATENT_TOLERANCE: f32 = 2e-5;
 
 #[test]
-fn freeu_and_perturbed_attention_make_diffusers_latents() {
+fn what_changes_the_unet_makes_diffusers_latents() {
     let runs = include_str!("../data/guidance/runs.json");
     let runs: Vec<Run> = serde_json::from_str(runs).unwrap();
     let mut faults = Vec::new();
@@ -194,7 +197,9 @@ fn freeu_and_perturbed_attention_make_diffusers_latents() {
                 guidance_rescale: run.guidance_rescale,
                 width: run.width,
                 height: run.height,
+                sampler: Some(run.sampler.clone()),
                 ..with(|o| {
+                    o.sag = run.sag;
                     o.freeu = run.freeu.as_deref().map(|text| text.parse().unwrap());
                     o.pag = run.pag.as_deref().map(|text| text.parse().unwrap());
                 })
@@ -219,7 +224,7 @@ fn freeu_and_perturbed_attention_make_diffusers_latents() {
 }
 
 #[test]
-fn perturbed_attention_takes_a_third_prediction_where_it_has_weight() {
+fn changes_of_attention_take_another_prediction_where_they_have_weight() {
     let (_folder, model) = load("sd15", EngineKind::Auto);
     let pag = |text: &str| with(|o| o.pag = Some(text.parse().unwrap()));
     let alone = SamplingConfig {
@@ -227,7 +232,19 @@ fn perturbed_attention_takes_a_third_prediction_where_it_has_weight() {
         ..pag("3")
     };
     let freeu = with(|o| o.freeu = Some("on".parse().unwrap()));
+    let sag = with(|o| o.sag = 0.75);
+    let composed = |prompt: &str| SamplingConfig {
+        prompt: prompt.into(),
+        ..with(|o| {
+            o.sag = 0.75;
+            o.skip_early = 0.25;
+        })
+    };
     let cases = [
+        (sag, 12),
+        // Guided steps take the unconditional prediction again, others the prompt's own.
+        (composed("a cat"), 10),
+        (composed("a cat AND a dog"), 16),
         (pag("3"), 12),
         (alone, 8),
         (pag("0"), 8),
@@ -259,6 +276,11 @@ fn blocks_without_self_attention_are_refused() {
         generate(&model, &pag("scale=3,blocks=up"))[0].unet_passes,
         12
     );
+    let sag = with(|o| o.sag = 0.75);
+    let error = model
+        .generate(&sag, &mut |_: &Event| {}, &CancelToken::new())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""Records whole runs with FreeU and perturbed attention guidance: tests/data/guidance/runs.json.
+"""Records whole runs with FreeU, perturbed attention and self-attention guidance: tests/data/guidance/runs.json.
 
 Run: python tools/reference/guidance_runs.py
 The tiny SD1.5 of the fixtures in diffusers' own pipelines.
@@ -28,7 +28,10 @@ CASES = [
         "layers": {"down.0+mid+up": ["down_blocks.0", "mid", "up"]},
         "guidance": 1.0,
     },
+    {"name": "sag", "sag": 0.75, "sampler": "ddim", "width": 96, "height": 128},
+    {"name": "sag without guidance", "sag": 2.0, "sampler": "ddim", "guidance": 1.0, "width": 72, "height": 88},
 ]
+SAMPLERS = {"euler": diffusers.EulerDiscreteScheduler, "ddim": diffusers.DDIMScheduler}
 
 
 def pag_text(case: dict) -> str:
@@ -45,17 +48,22 @@ def run(parts: dict, case: dict) -> torch.Tensor:
         pipe = diffusers.StableDiffusionPAGPipeline(**parts, **more, pag_applied_layers=layers)
         arguments["pag_scale"] = case["pag"]["scale"]
         arguments["pag_adaptive_scale"] = case["pag"].get("adaptive", 0.0)
+    elif "sag" in case:
+        from diffusers.pipelines.deprecated.stable_diffusion_sag import StableDiffusionSAGPipeline
+
+        pipe = StableDiffusionSAGPipeline(**parts, **more)
+        arguments["sag_scale"] = case["sag"]
     else:
         pipe = diffusers.StableDiffusionPipeline(**parts, **more)
         # Zero stands for "off" in diffusers' check of these, which a value next to it is not.
         pipe.enable_freeu(**{key: value or 1e-12 for key, value in case["freeu"].items()})
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(parts["scheduler"].config)
+    pipe.scheduler = SAMPLERS[case.get("sampler", "euler")].from_config(parts["scheduler"].config)
     result = pipe(
         families.PROMPT,
         num_inference_steps=3,
         guidance_scale=case.get("guidance", 7.5),
-        guidance_rescale=case.get("guidance_rescale", 0.0),
+        **({"guidance_rescale": case["guidance_rescale"]} if "guidance_rescale" in case else {}),
         width=case.get("width", 64),
         height=case.get("height", 64),
         generator=torch.Generator("cpu").manual_seed(42),
@@ -79,6 +87,8 @@ def main() -> None:
                 "name": case["name"],
                 "freeu": ",".join(f"{k}={v}" for k, v in case["freeu"].items()) if "freeu" in case else None,
                 "pag": pag_text(case) if "pag" in case else None,
+                "sag": case.get("sag", 0.0),
+                "sampler": case.get("sampler", "euler"),
                 "guidance": case.get("guidance", 7.5),
                 "guidance_rescale": case.get("guidance_rescale", 0.0),
                 "width": case.get("width", 64),

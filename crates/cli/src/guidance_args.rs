@@ -45,6 +45,10 @@ pub(crate) struct GuidanceArgs {
     /// [default: off]
     #[arg(long, value_name = "WEIGHT", env = "TINTYPE_PAG")]
     pag: Option<Pag>,
+    /// Weight of self-attention guidance, 0 to 100, about 0.75: away from a prediction blurred where the picture looks;
+    /// another pass a step [default: 0]
+    #[arg(long, value_name = "WEIGHT", env = "TINTYPE_SAG")]
+    sag: Option<f64>,
     /// FreeU: b1=1.5,b2=1.6,s1=0.9,s2=0.2 (factors of half of the backbone and of the skips' low frequencies in the two
     /// innermost blocks of the way up), or on for these [default: off]
     #[arg(long, value_name = "FACTORS", env = "TINTYPE_FREEU")]
@@ -66,6 +70,7 @@ impl GuidanceArgs {
             skip_early: self.skip_early_guidance.unwrap_or(base.skip_early),
             method: self.guidance_method.unwrap_or(base.method),
             pag: self.pag.or(base.pag),
+            sag: self.sag.unwrap_or(base.sag),
             freeu: self.freeu.or(base.freeu),
         }
     }
@@ -112,6 +117,8 @@ pub(crate) struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    sag: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     freeu: Option<String>,
 }
 
@@ -128,6 +135,7 @@ impl Settings {
             skip_early_guidance: Some(options.skip_early).filter(|&share| share > 0.0),
             guidance_method: method.map(ToString::to_string),
             pag: options.pag.map(|pag| pag.to_string()),
+            sag: Some(options.sag).filter(|&scale| scale > 0.0),
             freeu: options.freeu.map(|freeu| freeu.to_string()),
         }
     }

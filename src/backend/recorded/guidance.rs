@@ -64,7 +64,7 @@ fn of(
 type Set = fn(&mut SamplingConfig, &str) -> Result<()>;
 
 /// The keys of guidance.
-pub(super) const KEYS: [(&str, Set); 21] = [
+pub(super) const KEYS: [(&str, Set); 22] = [
     ("NGMS", |config, value| {
         put(&mut config.guidance.min_sigma, value)
     }),
@@ -82,6 +82,7 @@ pub(super) const KEYS: [(&str, Set); 21] = [
     ("PAG", |config, value| {
         parse_some(&mut config.guidance.pag, value)
     }),
+    ("SAG", |config, value| put(&mut config.guidance.sag, value)),
     ("FreeU", |config, value| {
         parse_some(&mut config.guidance.freeu, value)
     }),

@@ -13,6 +13,19 @@ pub struct Changes {
     pub freeu: Option<FreeU>,
     /// Where each token looks at itself alone instead of the whole picture.
     pub identity: Option<Blocks>,
+    /// Whether [`Attended`] is wanted of the bottom.
+    pub watch: bool,
+}
+
+/// How much attention the positions of the UNet's bottom receive from all of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attended {
+    /// One for each position, row by row; 1 on average.
+    pub received: Vec<f32>,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
 }
 
 /// FreeU (Si et al. 2023, arXiv 2309.11497): in the two innermost blocks of the way up, the backbone is strengthened and

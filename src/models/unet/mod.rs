@@ -11,7 +11,7 @@ mod changes;
 mod config;
 mod per_block;
 
-pub use changes::{Blocks, Changes, FreeU};
+pub use changes::{Attended, Blocks, Changes, FreeU};
 pub use config::{AdditionConfig, AttentionConfig, BlockConfig, MidConfig, TimeConfig, UNetConfig};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -176,10 +176,13 @@ impl UNet2DCondition {
         timestep: f64,
         conditioning: &PreparedConditioning,
     ) -> Result<FeatureMap> {
-        self.forward_changed(sample, timestep, conditioning, &Changes::default())
+        let nothing = Changes::default();
+        let (output, _) = self.forward_changed(sample, timestep, conditioning, &nothing)?;
+        Ok(output)
     }
 
-    /// As [`forward`](Self::forward), changed on the way.
+    /// As [`forward`](Self::forward), changed on the way; with what the first item attends to in the bottom's first
+    /// transformer block, where the changes ask for it and there is one.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -189,7 +192,7 @@ impl UNet2DCondition {
         timestep: f64,
         conditioning: &PreparedConditioning,
         changes: &Changes,
-    ) -> Result<FeatureMap> {
+    ) -> Result<(FeatureMap, Option<Attended>)> {
         let is_identity = |place| {
             changes
                 .identity
@@ -205,15 +208,23 @@ impl UNet2DCondition {
         }
         if let Some(block) = &self.mid_block {
             context.identity = is_identity(Place::Mid);
+            context.watch = changes.watch;
             x = block.forward(x, &act_temb, &mut context)?;
         }
+        context.watch = false;
+        let (height, width) = (x.height(), x.width());
+        let attended = context.received.take().map(|received| Attended {
+            received,
+            height,
+            width,
+        });
         for (i, block) in self.up_blocks.iter().enumerate() {
             context.identity = is_identity(Place::Up(i));
             let freeu = changes.freeu.and_then(|freeu| freeu.stage(i));
             x = block.forward(x, &act_temb, &mut context, &mut skips, freeu)?;
         }
         let x = self.conv_norm_out.forward(&x, Activation::Silu)?;
-        self.conv_out.forward(&x)
+        Ok((self.conv_out.forward(&x)?, attended))
     }
 
     /// The time embedding (B or 1, 1, embed), before SiLU.

@@ -1,5 +1,6 @@
 //! Multi-head attention (Vaswani et al. 2017, arXiv 1706.03762) with its four projections.
 
+mod received;
 mod spec;
 
 use candle_core::Tensor;
@@ -9,6 +10,7 @@ use super::linear::Linear;
 use super::repr::{CandleResult, misfit, planned};
 use super::{Precision, Scope, Tokens, candle, cpu};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::HostTensor;
 
 pub(in crate::nn) use spec::Rule;
 pub use spec::{AttentionNames, AttentionSpec};
@@ -197,6 +199,34 @@ impl Attention {
             _ => return Err(self.built_otherwise()),
         };
         self.out.run(&values, residual)
+    }
+
+    /// How much attention each token of the first item of `x` (B, N, query) receives from all of them, as the mean over
+    /// the heads.
+    ///
+    /// # Errors
+    /// When shapes do not fit or the layer was built for a context.
+    pub fn received(&self, x: &Tokens) -> Result<Vec<f32>> {
+        let op = &self.label;
+        self.expect_channels(x, self.spec.query_dim)?;
+        let (queries, keys) = match &self.inputs {
+            Inputs::Planned => return Err(planned(op)),
+            Inputs::Candle { q, k, .. } if self.spec.context_dim.is_none() => {
+                (q.forward(x)?.to_host()?, k.forward(x)?.to_host()?)
+            }
+            Inputs::Cpu {
+                projections: cpu::Projections::SelfOnly(qkv),
+                ..
+            } => {
+                let qkv = qkv.run(x.repr.as_cpu(op)?, None, op)?;
+                let part =
+                    |start| cpu::narrow_channels(&qkv, start, self.inner())?.tokens_to_host();
+                (part(0)?, part(self.inner())?)
+            }
+            _ => return Err(self.built_otherwise()),
+        };
+        let (queries, keys): (HostTensor, HostTensor) = (queries.item(0)?, keys.item(0)?);
+        Ok(received::received(&queries, &keys, self.rule()))
     }
 
     /// Keys and values of `context` (B, M, context).

@@ -6,6 +6,7 @@ mod block;
 mod conv;
 mod engine;
 mod engines_agree;
+mod fourier;
 mod norms;
 mod precision;
 mod scope;
