@@ -24,7 +24,7 @@ pub struct Apg {
 }
 
 impl Apg {
-    /// The paper's settings for SDXL (table 10); diffusers' own defaults are `momentum=0,threshold=15,eta=1`.
+    /// The paper's settings for SDXL; diffusers' own defaults are `momentum=0,threshold=15,eta=1`.
     pub const PAPER: Self = Self {
         momentum: -0.5,
         threshold: 15.0,

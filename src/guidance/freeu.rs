@@ -8,8 +8,8 @@ use super::within;
 use crate::error::{Error, Result};
 use crate::models::unet::FreeU;
 
-/// The factors its authors give for SD1.x.
-const SD1: FreeU = FreeU {
+/// The factors its authors give for SD1.5.
+const SD15: FreeU = FreeU {
     backbone: [1.5, 1.6],
     skip: [0.9, 0.2],
 };
@@ -24,9 +24,9 @@ pub(super) fn check(freeu: &FreeU) -> Result<()> {
 impl FromStr for FreeU {
     type Err = Error;
 
-    /// Reads `b1=1.5,b2=1.6,s1=0.9,s2=0.2`; what is not there is SD1.x's, and `on` is all of that.
+    /// Reads `b1=1.5,b2=1.6,s1=0.9,s2=0.2`; what is not there is SD1.5's, and `on` is all of that.
     fn from_str(text: &str) -> Result<Self> {
-        let mut freeu = SD1;
+        let mut freeu = SD15;
         if text.trim() == "on" {
             return Ok(freeu);
         }

@@ -1,8 +1,8 @@
 //! Guidance: how the predictions with and without the prompt become one, how strongly, and at which evaluations.
 //!
 //! All of it is arithmetic over host latents. [`GuidancePlan`] decides what an evaluation needs before the model is
-//! asked, so that an evaluation without guidance takes no unconditional pass; [`Guide`](combine::Guide) then joins the
-//! predictions by the [`GuidanceMethod`].
+//! asked, so that an evaluation without guidance takes no unconditional pass; then the predictions are joined by the
+//! [`GuidanceMethod`].
 
 mod apg;
 mod combine;
