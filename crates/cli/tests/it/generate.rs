@@ -529,3 +529,68 @@ fn seed_options_reach_the_picture_and_its_settings() {
         assert!(message.contains(words), "{message}");
     }
 }
+
+#[test]
+fn guidance_options_reach_the_picture_and_its_settings() {
+    let place = place_with("sd15");
+    let run = place.run(with(&[
+        "--guidance-schedule",
+        "7.5->2:cosine",
+        "--guidance-interval",
+        "sigma:0.1..1000",
+        "--negative-min-sigma",
+        "0.5",
+        "--negative-min-sigma-all",
+        "--skip-early-guidance",
+        "0.1",
+        "--guidance-method",
+        "apg:eta=0.5",
+        "--pag",
+        "2",
+        "--sag",
+        "0.75",
+        "--freeu",
+        "on",
+        "--out",
+        "guided.png",
+        "--json",
+    ]));
+    let report: Value = serde_json::from_str(&run.ok()).unwrap();
+    let image = &report["images"][0];
+    let text = image["parameters"].as_str().unwrap();
+    let expected = [
+        "CFG schedule: \"7.5..2:cosine\"",
+        "CFG interval: \"sigma:0.1..1000\"",
+        "NGMS: 0.5, NGMS all steps: True, Skip Early CFG: 0.1",
+        "CFG method: \"apg:momentum=-0.5,threshold=15,eta=0.5\"",
+        "PAG: \"scale=2,adaptive=0,blocks=mid\"",
+        "SAG: 0.75",
+        "FreeU: \"b1=1.5,b2=1.6,s1=0.9,s2=0.2\"",
+    ];
+    for words in expected {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let settings = &report["settings"];
+    for (key, value) in [
+        ("guidance_schedule", "7.5..2:cosine"),
+        ("guidance_interval", "sigma:0.1..1000"),
+        ("guidance_method", "apg:momentum=-0.5,threshold=15,eta=0.5"),
+        ("pag", "scale=2,adaptive=0,blocks=mid"),
+        ("freeu", "b1=1.5,b2=1.6,s1=0.9,s2=0.2"),
+    ] {
+        assert_eq!(settings[key], value, "{key}");
+    }
+    assert_eq!(settings["negative_min_sigma_all"], true);
+    assert!(image["unet_passes"].as_u64().unwrap() > 6, "{image}");
+    let replayed = place.run(["replay", "guided.png", "--model", "model"]);
+    assert!(replayed.ok().contains("none, the same bit for bit"));
+    for (bad, words) in [
+        (["--guidance-method", "apgg"], "apgg"),
+        (["--guidance-interval", "0.5..0.2"], "the smaller end first"),
+        (["--pag", "blocks=middle"], "middle"),
+        (["--sag", "101"], "sag is 101"),
+    ] {
+        let message = place.run(with(&bad)).fails_with(2);
+        assert!(message.contains(words), "{message}");
+    }
+}
