@@ -2,8 +2,8 @@
 
     python tools/train/golden.py models/tintype-box
 
-The hashes of Tintype's own pixels stay as they are; a test names the one it found, for each instruction set
-(TINTYPE_ISA=portable|avx2|avx512).
+The hashes of Tintype's own pixels, `sha256[precision][instruction set]`, stay as they are; a test names those it found, for
+each TINTYPE_ISA=portable|avx2|avx512|avx512bf16|amx.
 """
 
 import argparse
