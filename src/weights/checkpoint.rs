@@ -303,8 +303,8 @@ mod tests {
         for text in [
             "",
             "model",
-            "/models/x",
-            "../x",
+            "/no-such-folder/x",
+            "../no-such-model",
             "a/b/c",
             "a/b@",
             "models/x.safetensors",
