@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use image::DynamicImage;
 
+use super::bench::Stage;
 use super::conditioning::{EncodedTexts, Texts};
 use super::conditions::Conditions;
 use super::inference::GuidedDenoiser;
@@ -142,7 +143,7 @@ impl SDModel {
         reporter: &mut Reporter<'_>,
     ) -> Result<Call<'a>> {
         let start = Instant::now();
-        self.engine.enter("text");
+        self.engine.enter(Stage::Text.name());
         let steps = match config.levels {
             None => config.steps,
             Some(_) => scheduler.plan().steps().len(),
@@ -292,7 +293,7 @@ impl Call<'_> {
         reporter: &mut Reporter<'_>,
     ) -> Result<GeneratedImage> {
         let start = Instant::now();
-        model.engine.enter("unet");
+        model.engine.enter(Stage::Unet.name());
         let (latents, unet_passes) = self.denoise(model, (index, seeds), reporter)?;
         let denoise = start.elapsed();
         reporter.cancel.check()?;
@@ -301,7 +302,7 @@ impl Call<'_> {
             total: self.config.batch,
         });
         let start = Instant::now();
-        model.engine.enter("vae");
+        model.engine.enter(Stage::Vae.name());
         let picture = model.vae.decode(&latents)?;
         let image = tensor_to_images(&picture)?
             .pop()

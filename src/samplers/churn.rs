@@ -1,7 +1,7 @@
 //! Noise put back before a step (Karras et al. 2022, algorithm 2, lines 4 to 6).
 
 use super::noise_options::Randomness;
-use super::{NoiseSource, maths};
+use super::{NoiseSource, Run, maths};
 use crate::error::Result;
 use crate::host::HostTensor;
 
@@ -29,7 +29,30 @@ impl From<Randomness> for Churn {
     }
 }
 
+/// One step from `x`, whose estimate is `denoised`, between two sigmas.
+pub(super) type Step = fn(&HostTensor, &HostTensor, (f64, f64), &mut Run<'_>) -> Result<HostTensor>;
+
 impl Churn {
+    /// Goes through the plan by `step`, each time from a sigma raised before.
+    ///
+    /// # Errors
+    /// What the denoiser, the observer or `step` fails with.
+    pub(super) fn sample(
+        &self,
+        mut x: HostTensor,
+        run: &mut Run<'_>,
+        step: Step,
+    ) -> Result<HostTensor> {
+        let count = run.plan.full_len();
+        for (index, levels) in run.plan.steps().iter().enumerate() {
+            let from = self.raise(&mut x, levels.from.sigma, count, run.noise)?;
+            let denoised = run.denoiser.denoise(&x, from)?;
+            x = step(&x, &denoised, (from, levels.to.sigma), run)?;
+            run.report(index, &x, Some(&denoised))?;
+        }
+        Ok(x)
+    }
+
     /// Brings `x` from `sigma` up to the sigma returned, for a run of `steps` steps.
     ///
     /// # Errors

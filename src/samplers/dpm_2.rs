@@ -23,17 +23,8 @@ impl Dpm2 {
 }
 
 impl Sampler for Dpm2 {
-    fn sample(&self, mut x: HostTensor, run: &mut Run<'_>) -> Result<HostTensor> {
-        let count = run.plan.full_len();
-        for (index, step) in run.plan.steps().iter().enumerate() {
-            let from = self
-                .churn
-                .raise(&mut x, step.from.sigma, count, run.noise)?;
-            let denoised = run.denoiser.denoise(&x, from)?;
-            x = midpoint(&x, &denoised, (from, step.to.sigma), run)?;
-            run.report(index, &x, Some(&denoised))?;
-        }
-        Ok(x)
+    fn sample(&self, x: HostTensor, run: &mut Run<'_>) -> Result<HostTensor> {
+        self.churn.sample(x, run, midpoint)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use tintype::nn::Engine;
 use tintype::samplers::NoiseOptions;
 use tintype::samplers::schedule::CustomLevels;
 use tintype::{
@@ -40,7 +39,9 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let request = over(SamplingConfig::default())?;
     request.validate()?;
     let options = args.load.options()?;
-    require_profiler(&options.open_engine()?, args.profile)?;
+    if args.profile {
+        require_profiler(&options)?;
+    }
     let naming = Naming::new(
         args.files.out.as_deref(),
         request.batch,
@@ -94,8 +95,8 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
 }
 
 /// Refuses a profile that the engine cannot make.
-fn require_profiler(engine: &Engine, wanted: bool) -> Result<()> {
-    if engine.profiler().is_some() || !wanted {
+fn require_profiler(options: &LoadOptions) -> Result<()> {
+    if options.open_engine()?.profiler().is_some() {
         return Ok(());
     }
     Err(
