@@ -5,7 +5,6 @@ use std::hash::{BuildHasher, Hasher};
 
 use super::sampling::{SamplingConfig, check_real, check_size};
 use crate::error::{Error, Result};
-use crate::metadata::Parameters;
 use crate::rng::{PictureSeeds, RngKind, Variation};
 
 /// What a caller says about noise beside the seed, in the webui's terms.
@@ -25,26 +24,6 @@ pub struct SeedOptions {
 }
 
 impl SeedOptions {
-    /// Reads what a picture's settings say, by the webui's names and defaults: without `RNG` it is the GPU's.
-    ///
-    /// # Errors
-    /// When a value is not what its name promises.
-    pub fn from_parameters(parameters: &Parameters) -> Result<Self> {
-        let rng = parameters
-            .get("RNG")
-            .map_or(Ok(RngKind::TorchCuda), str::parse)?;
-        Ok(Self {
-            rng,
-            variation_seed: read(parameters, "Variation seed")?,
-            variation_strength: read(parameters, "Variation seed strength")?.unwrap_or(0.0),
-            resize_from: parameters
-                .get("Seed resize from")
-                .map(parse_size)
-                .transpose()?,
-            eta_delta: read(parameters, "ENSD")?.unwrap_or(0),
-        })
-    }
-
     /// Checks the options for a batch of `batch` pictures from `seed`.
     ///
     /// # Errors
@@ -115,16 +94,6 @@ pub fn parse_size(text: &str) -> Result<(usize, usize)> {
             "the size is {text:?}, expected width and height in pixels such as 512x768"
         ))
     })
-}
-
-fn read<T: std::str::FromStr>(parameters: &Parameters, key: &str) -> Result<Option<T>> {
-    let Some(text) = parameters.get(key) else {
-        return Ok(None);
-    };
-    let value = text
-        .parse()
-        .map_err(|_| Error::invalid(format!("{key} is {text:?}, expected a number")))?;
-    Ok(Some(value))
 }
 
 /// The seeds of a batch, those not given drawn.
@@ -231,28 +200,6 @@ mod tests {
         for (index, found) in seeds(&config(Some(42), options)).iter().enumerate() {
             assert_eq!(found.seed, 42);
             assert_eq!(found.variation.unwrap().seed, 7 + index as u64);
-        }
-    }
-
-    #[test]
-    fn settings_are_read_with_the_webuis_defaults() {
-        let plain = Parameters::parse("a cat\nSteps: 20, Seed: 1, Size: 64x64");
-        let expected = SeedOptions {
-            rng: RngKind::TorchCuda,
-            ..SeedOptions::default()
-        };
-        assert_eq!(SeedOptions::from_parameters(&plain).unwrap(), expected);
-        for (key, value) in [
-            ("RNG", "dice"),
-            ("ENSD", "many"),
-            ("Variation seed", "-2"),
-            ("Variation seed strength", "half"),
-            ("Seed resize from", "512"),
-        ] {
-            let mut broken = plain.clone();
-            broken.set(key, value);
-            let error = SeedOptions::from_parameters(&broken).unwrap_err();
-            assert!(error.message().contains(value), "{error}");
         }
     }
 

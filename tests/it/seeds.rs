@@ -1,5 +1,6 @@
 //! Whole runs under every source of noise.
 
+use tintype::backend::Recorded;
 use tintype::metadata::Parameters;
 use tintype::rng::RngKind;
 use tintype::{EngineKind, ErrorKind, GeneratedImage, SDModel, SamplingConfig, SeedOptions};
@@ -89,15 +90,14 @@ fn the_settings_of_a_picture_make_it_again() {
     ] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
-    let read = SeedOptions::from_parameters(&Parameters::parse(&text)).unwrap();
-    assert!(read.variation_seed.is_some(), "the drawn seed is reported");
-    assert_eq!(one(&model, 42, read, "euler_a").latents, picture.latents);
+    let read = Recorded::read(&Parameters::parse(&text), quick()).unwrap();
+    let seeds = read.config.seeds;
+    assert!(seeds.variation_seed.is_some(), "the drawn seed is reported");
+    assert_eq!(generate(&model, &read.config)[0].latents, picture.latents);
     let plain = one(&model, 42, SeedOptions::default(), "euler_a").parameters;
     assert!(plain.to_text().contains("RNG: CPU"));
-    assert_eq!(
-        SeedOptions::from_parameters(&plain).unwrap(),
-        SeedOptions::default()
-    );
+    let read = Recorded::read(&plain, quick()).unwrap();
+    assert_eq!(read.config.seeds, SeedOptions::default());
 }
 
 #[test]

@@ -286,6 +286,20 @@ fn values_that_cannot_be_read_are_named_with_their_key() {
             "Schedule type: unknown schedule \"Karas\"",
         ),
         ("Sampler: Euler, Eta DDIM: x", "Eta DDIM: found \"x\""),
+        ("RNG: dice", "RNG: rng is \"dice\""),
+        (
+            "ENSD: many",
+            "ENSD: found \"many\", expected a whole number",
+        ),
+        ("Variation seed: -2", "Variation seed: found \"-2\""),
+        (
+            "Variation seed strength: half",
+            "Variation seed strength: found \"half\"",
+        ),
+        (
+            "Seed resize from: 512",
+            "Seed resize from: the size is \"512\"",
+        ),
         ("Sigmas: \"3, two\"", "Sigmas: found \" two\""),
         ("Sigmas: 3, Timesteps: 4", "both Sigmas and Timesteps"),
         ("Emphasis: Bold", "Emphasis: unknown emphasis"),
