@@ -67,7 +67,9 @@ impl Texts {
                 Role::Negative => "negative prompt",
             };
             let prompt = Prompt::parse(text, role).map_err(|error| error.context(name))?;
-            prompt.refuse_networks()?;
+            prompt
+                .refuse_networks()
+                .map_err(|error| error.context(name))?;
             let late = prompt.changes_out_of_range(evaluations);
             for warning in prompt.warnings.iter().chain(&late) {
                 warn(format!("{name}: {warning}"));

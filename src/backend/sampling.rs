@@ -150,9 +150,12 @@ impl SamplingConfig {
         let (prompt, negative) = chooser.picture(0, self.seed.unwrap_or(0))?;
         let prompt =
             Prompt::parse(&prompt, Role::Positive).map_err(|error| error.context("prompt"))?;
-        prompt.refuse_networks()?;
+        prompt
+            .refuse_networks()
+            .map_err(|error| error.context("prompt"))?;
         if let Some(negative) = negative {
             Prompt::parse(&negative, Role::Negative)
+                .and_then(|negative| negative.refuse_networks())
                 .map_err(|error| error.context("negative prompt"))?;
         }
         Ok(())

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use image::{ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use super::comfy;
 use super::exif::user_comment;
-use super::{PARAMETERS_KEYWORD, Parameters, read_png_text};
+use super::{NotHonoured, PARAMETERS_KEYWORD, Parameters, Recording, read_png_text};
 use crate::error::{Context, Error, Result};
 
 /// Largest file that is read.
@@ -77,16 +78,27 @@ pub struct PictureFile {
     pub pixels: RgbImage,
     /// What it says it was made with.
     pub parameters: Option<Parameters>,
+    /// What ComfyUI's graph says beyond that.
+    pub unmapped: Vec<NotHonoured>,
 }
 
-/// Reads what a PNG, JPEG or WebP file says it was made with; `None` when it says nothing.
+/// Reads what a PNG, JPEG or WebP file says it was made with; `None` when it says nothing. A webui's text goes before
+/// ComfyUI's graph.
 ///
 /// # Errors
-/// When the file cannot be read or is none of them.
-pub fn read_parameters(path: &Path) -> Result<Option<Parameters>> {
+/// When the file cannot be read or is none of them, or its graph is damaged.
+pub fn read_recording(path: &Path) -> Result<Option<Recording>> {
     let bytes = read_file(path)?;
     let format = format_of(path, &bytes)?;
-    parameters_of(format, &bytes).context(path.display())
+    recording_of(format, &bytes).context(path.display())
+}
+
+/// Reads the parameters of [`read_recording`] alone.
+///
+/// # Errors
+/// As there.
+pub fn read_parameters(path: &Path) -> Result<Option<Parameters>> {
+    Ok(read_recording(path)?.map(|recording| recording.parameters))
 }
 
 /// Reads a PNG, JPEG or WebP file, pixels and all.
@@ -96,23 +108,32 @@ pub fn read_parameters(path: &Path) -> Result<Option<Parameters>> {
 pub fn read_picture(path: &Path) -> Result<PictureFile> {
     let bytes = read_file(path)?;
     let format = format_of(path, &bytes)?;
-    let parameters = parameters_of(format, &bytes).context(path.display())?;
+    let recording = recording_of(format, &bytes).context(path.display())?;
     let pixels = ImageReader::with_format(Cursor::new(&bytes), format.decoder())
         .decode()
         .map_err(|e| unreadable(format, e).context(path.display()))?;
+    let (parameters, unmapped) = match recording {
+        Some(recording) => (Some(recording.parameters), recording.unmapped),
+        None => (None, Vec::new()),
+    };
     Ok(PictureFile {
         format,
         pixels: pixels.into_rgb8(),
         parameters,
+        unmapped,
     })
 }
 
-fn parameters_of(format: PictureFormat, bytes: &[u8]) -> Result<Option<Parameters>> {
+fn recording_of(format: PictureFormat, bytes: &[u8]) -> Result<Option<Recording>> {
     let text = match format {
-        PictureFormat::Png => read_png_text(bytes)?
-            .into_iter()
-            .find(|(keyword, _)| keyword == PARAMETERS_KEYWORD)
-            .map(|(_, text)| text),
+        PictureFormat::Png => {
+            let texts = read_png_text(bytes)?;
+            let mut own = texts.iter();
+            match own.find(|(keyword, _)| keyword == PARAMETERS_KEYWORD) {
+                Some((_, text)) => Some(text.clone()),
+                None => return comfy::recording(&texts),
+            }
+        }
         PictureFormat::Jpeg | PictureFormat::WebP => {
             let block = ImageReader::with_format(Cursor::new(bytes), format.decoder())
                 .into_decoder()
@@ -121,7 +142,10 @@ fn parameters_of(format: PictureFormat, bytes: &[u8]) -> Result<Option<Parameter
             block.as_deref().and_then(user_comment)
         }
     };
-    Ok(text.map(|text| Parameters::parse(&text)))
+    Ok(text.map(|text| Recording {
+        parameters: Parameters::parse(&text),
+        unmapped: Vec::new(),
+    }))
 }
 
 fn unreadable(format: PictureFormat, error: image::ImageError) -> Error {

@@ -19,6 +19,8 @@ pub struct Explanation {
     pub parts: Vec<ExplainedPart>,
     /// Networks asked for, as typed; they cannot be applied yet.
     pub networks: Vec<String>,
+    /// Embeddings asked for, as typed; they cannot be applied yet.
+    pub embeddings: Vec<String>,
     /// Comments, as typed.
     pub comments: Vec<String>,
     /// What is odd, with its place.
@@ -83,6 +85,7 @@ pub fn explain(
         steps,
         parts: Vec::new(),
         networks: Vec::new(),
+        embeddings: Vec::new(),
         comments: Vec::new(),
         warnings: Vec::new(),
     };
@@ -94,6 +97,8 @@ pub fn explain(
         let warnings = prompt.warnings.iter().chain(&late);
         explanation.warnings = warnings.map(ToString::to_string).collect();
         explanation.networks = prompt.networks.iter().map(ToString::to_string).collect();
+        let embeddings = prompt.embeddings.iter();
+        explanation.embeddings = embeddings.map(ToString::to_string).collect();
         let typed = |span: &super::Span| {
             text.get(span.start..span.end)
                 .unwrap_or_default()

@@ -30,7 +30,7 @@ pub use explain::{
     ExplainedChunk, ExplainedPart, ExplainedText, ExplainedToken, Explanation, explain,
 };
 pub use options::{Choices, Emphasis, PromptOptions, PromptSyntax};
-pub use parts::{MAX_PARTS, MAX_PROMPT_BYTES, Network, Part, Prompt, Role};
+pub use parts::{Embedding, MAX_PARTS, MAX_PROMPT_BYTES, Network, Part, Prompt, Role};
 pub use schedule::{Entry, MAX_TEXTS, PartSchedule, Schedule};
 pub use span::{Span, Warning};
 pub use styles::{Style, Styles};

@@ -1,6 +1,6 @@
 //! A prompt as typed to its parts: comments and networks out, `AND` between, each part a [`Tree`].
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -23,6 +23,10 @@ static COMMENTS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
 });
 static NETWORK: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"<(\w+):([^>]+)>").expect("the pattern is valid; this is a bug"));
+/// ComfyUI's name for an embedding; a blank or a bracket ends it.
+static EMBEDDING: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\bembedding:([^\s,:()\[\]{}<>|]+)").expect("the pattern is valid; this is a bug")
+});
 static AND: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\bAND\b").expect("the pattern is valid; this is a bug"));
 static WEIGHT: LazyLock<Regex> = LazyLock::new(|| {
@@ -46,6 +50,8 @@ pub struct Prompt {
     pub parts: Vec<Part>,
     /// `<lora:name:weight>` and its like.
     pub networks: Vec<Network>,
+    /// `embedding:name`, which stay in the text.
+    pub embeddings: Vec<Embedding>,
     /// Where comments were.
     pub comments: Vec<Span>,
     /// What the user should know.
@@ -77,6 +83,21 @@ pub struct Network {
     pub arguments: Vec<String>,
     /// Where.
     pub span: Span,
+}
+
+/// An embedding that the prompt asks for, by ComfyUI's `embedding:name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embedding {
+    /// Name of its file.
+    pub name: String,
+    /// Where.
+    pub span: Span,
+}
+
+impl fmt::Display for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "embedding:{}", self.name)
+    }
 }
 
 impl fmt::Display for Network {
@@ -114,11 +135,13 @@ impl Prompt {
         let mut prompt = Self {
             parts: Vec::new(),
             networks: Vec::new(),
+            embeddings: Vec::new(),
             comments: Vec::new(),
             warnings: Vec::new(),
         };
         let (source, comments) = without_comments(typed);
         prompt.comments = comments;
+        prompt.embeddings = embeddings(&source);
         match role {
             Role::Positive => {
                 let source = prompt.take_networks(&source)?;
@@ -134,28 +157,18 @@ impl Prompt {
         Ok(prompt)
     }
 
-    /// Refuses networks, which cannot be applied yet.
+    /// Refuses networks and embeddings, which cannot be applied yet.
     ///
     /// # Errors
     /// [`Unsupported`](crate::ErrorKind::Unsupported) naming every one.
     pub fn refuse_networks(&self) -> Result<()> {
-        let Some(first) = self.networks.first() else {
-            return Ok(());
-        };
-        let mut names = String::new();
-        for network in &self.networks {
-            let _ = write!(
-                names,
-                "{}{network}",
-                if names.is_empty() { "" } else { ", " }
-            );
-        }
-        Err(Error::unsupported(format!(
-            "the prompt asks for {} ({}): networks are not supported yet",
-            shortened(&names),
-            first.span
-        ))
-        .with_hint("take it out of the prompt to make the picture without it"))
+        let networks = self.networks.iter().map(|one| (one.to_string(), one.span));
+        refuse("networks", networks)?;
+        let embeddings = self
+            .embeddings
+            .iter()
+            .map(|one| (one.to_string(), one.span));
+        refuse("embeddings", embeddings)
     }
 
     fn take_networks(&mut self, source: &Source) -> Result<Source> {
@@ -264,6 +277,33 @@ impl Prompt {
         }
         Ok(tree)
     }
+}
+
+/// The embeddings that a text names.
+fn embeddings(source: &Source) -> Vec<Embedding> {
+    let found = EMBEDDING.captures_iter(&source.text);
+    found
+        .filter_map(|found| {
+            Some(Embedding {
+                name: found.get(1)?.as_str().to_owned(),
+                span: source.typed(&found.get(0)?.range()),
+            })
+        })
+        .collect()
+}
+
+/// Refuses what a prompt asks for and nothing here can do.
+fn refuse(kind: &str, asked: impl Iterator<Item = (String, Span)>) -> Result<()> {
+    let asked: Vec<_> = asked.collect();
+    let Some((_, place)) = asked.first() else {
+        return Ok(());
+    };
+    let names: Vec<_> = asked.iter().map(|(name, _)| name.as_str()).collect();
+    Err(Error::unsupported(format!(
+        "{} ({place}): {kind} are not supported yet",
+        shortened(&names.join(", "))
+    ))
+    .with_hint("take it out of the prompt to make the picture without it"))
 }
 
 /// A text that was taken as it is might have meant changes.

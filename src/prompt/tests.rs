@@ -253,6 +253,32 @@ fn networks_are_recognised_and_refused() {
 }
 
 #[test]
+fn embeddings_of_comfyui_are_recognised_in_both_prompts_and_refused() {
+    for role in [Role::Positive, Role::Negative] {
+        let text =
+            "a (embedding:bad-hands_v1.2:1.3), embedding:x.pt # embedding:no\nan embedding: y";
+        let prompt = Prompt::parse(text, role).unwrap();
+        let names: Vec<_> = prompt
+            .embeddings
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        assert_eq!(names, ["bad-hands_v1.2", "x.pt"]);
+        let error = prompt.refuse_networks().unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Unsupported);
+        for fact in [
+            "embedding:bad-hands_v1.2, embedding:x.pt",
+            "bytes 3 to 27",
+            "not supported yet",
+        ] {
+            assert!(error.message().contains(fact), "{error}");
+        }
+    }
+    let words = Prompt::parse("word embeddings, embedding : x", Role::Positive).unwrap();
+    words.refuse_networks().unwrap();
+}
+
+#[test]
 fn ten_thousand_brackets_need_no_stack() {
     for (open, close) in [
         ("(", ")"),

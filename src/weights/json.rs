@@ -56,7 +56,7 @@ pub(crate) fn read_object(place: impl Into<Place>) -> Result<Value> {
 ///
 /// diffusers writes `"lambda_min_clipped": -Infinity` into every DPM-Solver configuration it saves; there as elsewhere
 /// it means that no limit is set, which is what `null` says.
-fn without_non_numbers(text: &str) -> Cow<'_, str> {
+pub(crate) fn without_non_numbers(text: &str) -> Cow<'_, str> {
     if !text.contains("NaN") && !text.contains("Infinity") {
         return Cow::Borrowed(text);
     }

@@ -37,6 +37,7 @@ use crate::error::Result;
 pub use card::{Card, CardDefaults, DataSource};
 pub use checkpoint::{Checkpoint, ModelSource, OpenOptions};
 pub use hub::{HubOptions, Network, PullOptions, pull};
+pub(crate) use json::without_non_numbers;
 pub use place::{EmbeddedFolder, Place};
 pub use spec::{FAMILIES, Family};
 

@@ -257,6 +257,11 @@ fn what_cannot_be_served_is_an_error() {
     let (_folder, model) = load("sd15", EngineKind::Cpu);
     let cases = [
         ("a <lora:x:1>", ErrorKind::Unsupported, "<lora:x:1>"),
+        (
+            "(embedding:x:1.2)",
+            ErrorKind::Unsupported,
+            "prompt: embedding:x (bytes 1 to 12): embeddings are not supported yet",
+        ),
         ("(a:1.2.3)", ErrorKind::InvalidConfig, "bytes 3 to 8"),
         (
             &"cat ".repeat(20_000),

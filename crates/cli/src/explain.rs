@@ -70,6 +70,7 @@ fn one(name: &str, document: &Document) -> String {
         steps,
         parts,
         networks,
+        embeddings,
         comments,
         warnings,
     } = &document.explanation;
@@ -94,8 +95,8 @@ fn one(name: &str, document: &Document) -> String {
             chunks(text, &mut out);
         }
     }
-    for network in networks {
-        let _ = writeln!(out, "not supported yet: {network}");
+    for asked in networks.iter().chain(embeddings) {
+        let _ = writeln!(out, "not supported yet: {asked}");
     }
     for comment in comments {
         let _ = writeln!(out, "comment: {comment}");

@@ -108,7 +108,8 @@ fn recorded(path: &Path, file: &PictureFile, base: SamplingConfig) -> Result<Rec
         ..base
     };
     let context = |error: Error| error.context(path.display());
-    let recorded = Recorded::read(parameters, base).map_err(context)?;
+    let mut recorded = Recorded::read(parameters, base).map_err(context)?;
+    recorded.not_honoured.extend(file.unmapped.iter().cloned());
     if recorded.config.seed.is_none() {
         return Err(Error::new(
             ErrorKind::NotFound,
@@ -176,11 +177,8 @@ fn text(document: &Document<'_>) -> String {
         ],
         ["honoured".to_owned(), document.honoured.join(", ")],
     ];
-    for NotHonoured { key, value, reason } in document.not_honoured {
-        rows.push([
-            "not honoured".to_owned(),
-            format!("{key}: {value} ({reason})"),
-        ]);
+    for setting in document.not_honoured {
+        rows.push(["not honoured".to_owned(), picture::named(setting)]);
     }
     if let Some(out) = &document.out {
         rows.push(["written".to_owned(), out.display().to_string()]);

@@ -32,7 +32,9 @@ const INPAINT: Use = refused("inpainting is not supported");
 const REFINER: Use = refused("the refiner is not supported");
 const SIGMA_RANGE: Use = refused("the range and power of a schedule cannot be set");
 const MERGING: Use = refused("tokens are not merged");
-const HASHES: Use = refused("networks and embeddings are not supported");
+const NETWORKS: Use = refused("networks are not supported yet");
+const EMBEDDINGS: Use =
+    refused("embeddings are not supported yet, and their names in the prompt are words");
 
 const fn refused(why: &'static str) -> Use {
     Use::Refused { harmless: OFF, why }
@@ -112,11 +114,11 @@ const KEYS: &[(&str, Use)] = &[
     ("Hires schedule type", HIRES),
     ("Hires checkpoint", HIRES),
     ("Hires CFG Scale", HIRES),
-    ("Lora hashes", HASHES),
-    ("TI hashes", HASHES),
-    ("TI", HASHES),
-    ("Hypernet", HASHES),
-    ("Hypernet strength", HASHES),
+    ("Lora hashes", NETWORKS),
+    ("TI hashes", EMBEDDINGS),
+    ("TI", EMBEDDINGS),
+    ("Hypernet", NETWORKS),
+    ("Hypernet strength", NETWORKS),
     ("Mask blur", INPAINT),
     ("Masked area padding", INPAINT),
     ("Inpaint area", INPAINT),

@@ -8,10 +8,9 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
-
 use super::sampling::SamplingConfig;
 use crate::error::{Context, Result};
+pub use crate::metadata::NotHonoured;
 use crate::metadata::Parameters;
 use crate::prompt::Chooser;
 use crate::rng::RngKind;
@@ -36,17 +35,6 @@ const AUTOMATIC: [(SamplerKind, ScheduleKind); 9] = [
     (SamplerKind::Dpm2Ancestral, ScheduleKind::Karras),
     (SamplerKind::Restart, ScheduleKind::Karras),
 ];
-
-/// A setting that has no effect on the new picture.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NotHonoured {
-    /// The setting's name in the text.
-    pub key: String,
-    /// Its value.
-    pub value: String,
-    /// Why it has no effect.
-    pub reason: String,
-}
 
 /// A request for the picture that a text describes.
 ///
@@ -231,6 +219,10 @@ impl Recorded {
         if !parameters.settings.is_empty() && value_of(parameters, "RNG").is_none() {
             // The webui's own meaning.
             self.config.seeds.rng = RngKind::TorchCuda;
+        }
+        if says(parameters, "Version", "ComfyUI") {
+            // It encodes the empty text, where other programs may take zeros.
+            self.config.negative_prompt.get_or_insert_default();
         }
         self.fit_min_sigma(parameters)?;
         let config = &self.config;

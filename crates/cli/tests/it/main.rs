@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod comfy;
+#[cfg(test)]
 mod expected;
 #[cfg(test)]
 mod generate;

@@ -32,7 +32,6 @@ fn retell(place: &Place, name: &str, text: &str) {
 
 #[test]
 fn our_own_pictures_repeat_bit_for_bit() {
-    let place = place_with("sd15");
     let requests: &[&[&str]] = &[
         &[],
         &[
@@ -76,6 +75,13 @@ fn our_own_pictures_repeat_bit_for_bit() {
             "--clip-skip",
             "2",
         ],
+    ];
+    repeat(requests);
+}
+
+#[test]
+fn every_kind_of_seed_and_guidance_repeats() {
+    let requests: &[&[&str]] = &[
         &[
             "--sampler",
             "euler_a",
@@ -106,6 +112,13 @@ fn our_own_pictures_repeat_bit_for_bit() {
             "apg",
         ],
     ];
+    repeat(requests);
+}
+
+/// Each request gives a picture that comes back bit for bit.
+#[track_caller]
+fn repeat(requests: &[&[&str]]) {
+    let place = place_with("sd15");
     for more in requests {
         let steps: &[&str] = if more.contains(&"--sigmas") {
             &[]
