@@ -153,6 +153,45 @@ mod tests {
     }
 
     #[test]
+    fn several_options_come_in_every_order() {
+        assert_eq!(
+            prompts("{2$$a|b|c}"),
+            ["a,b", "a,c", "b,a", "b,c", "c,a", "c,b"]
+        );
+        assert_eq!(prompts("x {1-2$$ and $$a|b} {1|2}").len(), 2 * (2 + 2),);
+        assert_eq!(
+            prompts("{-2$$ and $$a|b}"),
+            ["a", "b", "a and b", "b and a"]
+        );
+        assert_eq!(prompts("{2$$a|{b|c}}"), ["a,b", "a,c", "b,a", "c,a"]);
+        assert_eq!(prompts("{5$$; $$a|b}"), ["a; b", "b; a"]);
+        assert_eq!(prompts("{0-1$$a}"), ["", "a"]);
+        assert_eq!(prompts("{0.5::a|b}{1$$0.2::c|d}"), ["ac", "ad", "bc", "bd"]);
+    }
+
+    #[test]
+    fn several_by_chance_are_different_and_follow_seed_and_weights() {
+        let typed = "{2$$ $$9::a|b|1::c|0::d}";
+        let mut chooser = Chooser::new(typed, None, &PromptOptions::default()).unwrap();
+        let mut drawn = |seed| chooser.picture(0, seed).unwrap().0;
+        let all: Vec<String> = (0..400).map(&mut drawn).collect();
+        assert_eq!(all, (0..400).map(&mut drawn).collect::<Vec<_>>());
+        let seen: BTreeSet<_> = all.iter().map(String::as_str).collect();
+        assert_eq!(
+            seen,
+            BTreeSet::from(["a b", "a c", "b a", "b c", "c a", "c b"])
+        );
+        let with_a = all.iter().filter(|text| text.contains('a')).count();
+        // 1 - (1/11 * 1/10 + 1/11 * 1/10) of 400 is 393.
+        assert!((380..400).contains(&with_a), "{with_a}");
+        let mut one_or_two = Chooser::new("{1-2$$a|b}", None, &PromptOptions::default()).unwrap();
+        let seen: BTreeSet<_> = (0..100)
+            .map(|seed| one_or_two.picture(0, seed).unwrap().0)
+            .collect();
+        assert_eq!(seen.len(), 4, "{seen:?}");
+    }
+
+    #[test]
     fn what_is_no_choice_stays_as_typed() {
         for text in [
             "{a}",
@@ -202,6 +241,10 @@ mod tests {
         write("animals/pet.txt", "cat, __colour__\ndog");
         let found: Vec<_> = all("a __animals/pet__", None, Some(folder.path()));
         let found: Vec<_> = found.iter().map(|(prompt, _)| prompt.as_str()).collect();
+        let two = all("{2$$ & $$__colour__}", None, Some(folder.path()));
+        assert_eq!(two.len(), 2 * 2);
+        assert_eq!(two[0].0, "red & dark blue");
+        assert_eq!(two[3].0, "light blue & red");
         assert_eq!(
             found,
             [
@@ -232,6 +275,7 @@ mod tests {
             #[cfg(unix)]
             ("__link__", "leaves its folder"),
             ("__a__", "includes itself: a > b > a"),
+            ("{1$$__a__}", "includes itself: a > b > a"),
             ("__emtpy__", "unknown wildcard"),
             ("__empty__", "no line to choose"),
         ];
@@ -252,7 +296,7 @@ mod tests {
         let default = PromptOptions::default();
         let deep = "{a|".repeat(10_000) + "b" + &"}".repeat(10_000);
         assert!(Chooser::new(&deep, None, &default).is_err());
-        assert!(Chooser::new("{2$$a|b}", None, &default).is_err());
+        assert!(Chooser::new("{65$$a|b}", None, &default).is_err());
         assert!(Chooser::new("{0::a|0::b}", None, &default).is_err());
         for text in ["{", "{}", "{a}", "[|", "{a|b} "] {
             let long = text.repeat((1 << 20) / text.len());

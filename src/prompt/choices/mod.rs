@@ -1,10 +1,11 @@
 //! Choices made before anything else is read: `{a|b|c}` and `__name__`.
 //!
 //! A choice takes one of its options, a wildcard one line of `name.txt` in the user's folder; both may hold further
-//! choices. `2::a` makes an option twice as likely. Braces without a `|` are text, as is a `|` inside `[ ]`, which is the
+//! choices. `2::a` makes an option twice as likely, and `{2$$a|b|c}` takes two. Braces without a `|` are text, as is a `|` inside `[ ]`, which is the
 //! webui's alternation. What was chosen is what the picture records, so that it can be made again without the folder.
 
 mod parse;
+mod several;
 mod wildcards;
 
 use std::collections::HashMap;
@@ -13,7 +14,9 @@ use std::rc::Rc;
 use super::attention::shortened;
 use super::parts::{check_length, without_comments};
 use crate::error::{Error, ErrorKind, Result};
-use parse::{ChoiceOption, Item, parse_items};
+use parse::{Choice, ChoiceOption, Item, parse_items};
+
+use several::Several;
 
 pub use wildcards::Wildcards;
 
@@ -41,7 +44,7 @@ impl Template {
     /// Reads a prompt; its comments are left out. Wildcards are only looked for where there is a folder of them.
     ///
     /// # Errors
-    /// For choices nested too deeply, and for `{2$$a|b}`, which is not supported.
+    /// For choices nested too deeply, or of more options at once than there is a use for.
     pub fn parse(typed: &str, wildcards: Option<&Wildcards>) -> Result<Self> {
         check_length(typed)?;
         let (source, _) = without_comments(typed);
@@ -120,7 +123,7 @@ impl<'a> Reader<'a> {
         for item in items {
             let ways = match item {
                 Item::Text(_) => 1,
-                Item::Choice(options) => self.count_options(options, chain)?,
+                Item::Choice(choice) => self.count_choice(choice, chain)?,
                 Item::Wildcard(name) => self.count_wildcard(name, chain)?,
             };
             product = product.saturating_mul(ways);
@@ -138,6 +141,43 @@ impl<'a> Reader<'a> {
         chain.pop();
         self.counted.insert(name.to_owned(), ways);
         Ok(ways)
+    }
+
+    fn count_choice(&mut self, choice: &Choice, chain: &mut Vec<String>) -> Result<u128> {
+        let Some(several) = &choice.several else {
+            return self.count_options(&choice.options, chain);
+        };
+        self.with_list(&choice.options, chain, |reader, options, chain| {
+            several.combinations(&reader.ways(options, chain)?)
+        })
+    }
+
+    /// Calls `then` with the list: where it is a wildcard alone, that wildcard's.
+    fn with_list<T>(
+        &mut self,
+        options: &[ChoiceOption],
+        chain: &mut Vec<String>,
+        then: impl FnOnce(&mut Self, &[ChoiceOption], &mut Vec<String>) -> Result<T>,
+    ) -> Result<T> {
+        let [ChoiceOption { items, .. }] = options else {
+            return then(self, options, chain);
+        };
+        let [Item::Wildcard(name)] = items.as_slice() else {
+            return then(self, options, chain);
+        };
+        let lines = self.options(name, chain)?;
+        chain.push(name.clone());
+        let result = then(self, &lines, chain);
+        chain.pop();
+        result
+    }
+
+    /// In how many ways each of `options` can be read.
+    fn ways(&mut self, options: &[ChoiceOption], chain: &mut Vec<String>) -> Result<Vec<u128>> {
+        options
+            .iter()
+            .map(|option| self.count(&option.items, chain))
+            .collect()
     }
 
     fn count_options(&mut self, options: &[ChoiceOption], chain: &mut Vec<String>) -> Result<u128> {
@@ -164,7 +204,14 @@ impl<'a> Reader<'a> {
             }
             match item {
                 Item::Text(text) => out.push_str(text),
-                Item::Choice(options) => self.take(options, rest, picker, chain, out)?,
+                Item::Choice(choice) => match &choice.several {
+                    None => self.take(&choice.options, rest, picker, chain, out)?,
+                    Some(several) => {
+                        self.with_list(&choice.options, chain, |reader, options, chain| {
+                            reader.take_several((several, options), rest, picker, chain, out)
+                        })?;
+                    }
+                },
                 Item::Wildcard(name) => {
                     let options = self.options(name, chain)?;
                     chain.push(name.clone());
@@ -221,6 +268,45 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
         }
+    }
+}
+
+impl Reader<'_> {
+    /// Takes several of a list, joined; what follows them can be read in `rest` ways.
+    fn take_several(
+        &mut self,
+        (several, options): (&Several, &[ChoiceOption]),
+        rest: u128,
+        picker: &mut Picker,
+        chain: &mut Vec<String>,
+        out: &mut String,
+    ) -> Result<()> {
+        let joiner = |place: usize| {
+            if place > 0 {
+                several.joiner.as_str()
+            } else {
+                ""
+            }
+        };
+        match picker {
+            Picker::Random(state) => {
+                for (place, index) in several.random(options, state).into_iter().enumerate() {
+                    out.push_str(joiner(place));
+                    self.read(&options[index].items, picker, chain, out)?;
+                }
+            }
+            Picker::Number(number) => {
+                let (here, later) = (*number / rest, *number % rest);
+                let taken = several.numbered(&self.ways(options, chain)?, here)?;
+                for (place, (index, reading)) in taken.into_iter().enumerate() {
+                    out.push_str(joiner(place));
+                    let own = &mut Picker::Number(reading);
+                    self.read(&options[index].items, own, chain, out)?;
+                }
+                *picker = Picker::Number(later);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::MAX_DEPTH;
+use super::several::Several;
 use crate::error::{Error, Result};
 use crate::prompt::attention::shortened;
 
@@ -18,12 +19,24 @@ static WEIGHT: LazyLock<Regex> = LazyLock::new(|| {
         .expect("the pattern is valid; this is a bug")
 });
 
+/// The beginning of a list of which several are taken.
+static COUNT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?:[0-9]+|[0-9]*-[0-9]*)\$\$").expect("the pattern is valid; this is a bug")
+});
+
 /// A part of a text with choices.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
     Text(String),
-    Choice(Vec<ChoiceOption>),
+    Choice(Choice),
     Wildcard(String),
+}
+
+/// A list of options, and how many of them are taken where that is said.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    pub(super) options: Vec<ChoiceOption>,
+    pub(super) several: Option<Several>,
 }
 
 /// One of several.
@@ -53,7 +66,7 @@ pub(super) fn parse_items(text: &str, wildcards: bool, depth: usize) -> Result<V
             }
             '{' => match closes.get(&at) {
                 Some(&close) => parse_choice(&text[end..close], wildcards, depth)?
-                    .map(|options| (Item::Choice(options), close + 1)),
+                    .map(|choice| (Item::Choice(choice), close + 1)),
                 None => None,
             },
             '_' if wildcards => WILDCARD.captures(&text[at..]).and_then(|found| {
@@ -143,34 +156,35 @@ impl Nesting {
     }
 }
 
-/// The closing brace of each opening one that has a `|` of its own. One pass, since braces that are only text may be
-/// nested without end.
+/// The closing brace of each opening one that has a `|` of its own, or begins with a number and `$$`. One pass, since
+/// braces that are only text may be nested without end.
 fn matching_braces(text: &str) -> HashMap<usize, usize> {
     let mut nesting = Nesting::default();
     text.char_indices()
         .filter_map(|(at, char)| match nesting.step(at, char) {
-            Seen::Closed(brace) if brace.bar => Some((brace.start, at)),
+            Seen::Closed(brace) => {
+                let is_choice = brace.bar || COUNT.is_match(&text[brace.start + 1..at]);
+                is_choice.then_some((brace.start, at))
+            }
             _ => None,
         })
         .collect()
 }
 
 /// The options of what stands between braces; `None` where it is no choice.
-fn parse_choice(inner: &str, wildcards: bool, depth: usize) -> Result<Option<Vec<ChoiceOption>>> {
-    let bars = bars_of(inner);
-    if bars.is_empty() {
+fn parse_choice(inner: &str, wildcards: bool, depth: usize) -> Result<Option<Choice>> {
+    let (several, list) = match Several::parse(inner)? {
+        Some((several, length)) => (Some(several), &inner[length..]),
+        None => (None, inner),
+    };
+    let bars = bars_of(list);
+    if bars.is_empty() && several.is_none() {
         return Ok(None);
-    }
-    if inner.contains("$$") {
-        return Err(Error::unsupported(format!(
-            "{:?} takes several options at once, which is not supported",
-            shortened(&format!("{{{inner}}}"))
-        )));
     }
     let mut options = Vec::with_capacity(bars.len() + 1);
     let mut start = 0;
-    for bar in bars.into_iter().chain([inner.len()]) {
-        options.push(parse_option(&inner[start..bar], wildcards, depth + 1)?);
+    for bar in bars.into_iter().chain([list.len()]) {
+        options.push(parse_option(&list[start..bar], wildcards, depth + 1)?);
         start = bar + 1;
     }
     if options.iter().all(|option| option.weight <= 0.0) {
@@ -179,7 +193,7 @@ fn parse_choice(inner: &str, wildcards: bool, depth: usize) -> Result<Option<Vec
             shortened(&format!("{{{inner}}}"))
         )));
     }
-    Ok(Some(options))
+    Ok(Some(Choice { options, several }))
 }
 
 /// The places of the `|` that part options: neither escaped nor inside other brackets.
