@@ -3,7 +3,7 @@
 use super::model::SDModel;
 use super::sampling::SamplingConfig;
 use super::scheduler::Scheduler;
-use crate::guidance::{GuidanceMethod, GuidanceOptions, Skips};
+use crate::guidance::{Blocks, GuidanceMethod, GuidanceOptions, Skips};
 use crate::metadata::Parameters;
 use crate::prompt::{Emphasis, PromptSyntax};
 use crate::rng::PictureSeeds;
@@ -90,7 +90,7 @@ pub(super) fn of(
 }
 
 /// What the caller said about guidance, by the webui's names where it has one.
-fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 9] {
+fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 11] {
     let GuidanceOptions {
         schedule,
         interval,
@@ -101,8 +101,14 @@ fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 9
         pag,
         sag,
         freeu,
+        // Refused before a picture is made.
+        image_scale: _,
     } = guidance;
     let is_below = *min_sigma > 0.0;
+    // Forge has a name for what it does too.
+    let forge = pag
+        .filter(|pag| pag.blocks == Blocks::MID && pag.adaptive == 0.0)
+        .map(|pag| pag.scale);
     let all = is_below && *min_sigma_skips == Skips::All;
     [
         ("CFG schedule", schedule.as_ref().map(ToString::to_string)),
@@ -117,7 +123,18 @@ fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 9
             "CFG method",
             (*method != GuidanceMethod::Cfg).then(|| method.to_string()),
         ),
-        ("PAG", pag.map(|pag| pag.to_string())),
+        (
+            "PerturbedAttentionGuidance_enabled",
+            forge.map(|_| "True".to_owned()),
+        ),
+        (
+            "PerturbedAttentionGuidance_scale",
+            forge.map(|scale| scale.to_string()),
+        ),
+        (
+            "PAG",
+            pag.filter(|_| forge.is_none()).map(|pag| pag.to_string()),
+        ),
         ("SAG", (*sag > 0.0).then(|| sag.to_string())),
         ("FreeU", freeu.map(|freeu| freeu.to_string())),
     ]

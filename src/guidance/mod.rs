@@ -8,6 +8,7 @@ mod apg;
 mod combine;
 mod course;
 mod freeu;
+mod image;
 mod method;
 mod pag;
 mod plan;
@@ -22,6 +23,7 @@ mod zero_star;
 pub use apg::Apg;
 pub(crate) use combine::{Guide, Weighted, add_difference, on_the_first};
 pub use course::{Course, CourseMode};
+pub use image::{ImageGuidance, ImagePredictions};
 pub use method::GuidanceMethod;
 pub use pag::Pag;
 pub use plan::GuidancePlan;
@@ -56,6 +58,9 @@ pub struct GuidanceOptions {
     pub sag: f64,
     /// FreeU, which changes the UNet in every prediction.
     pub freeu: Option<FreeU>,
+    /// InstructPix2Pix' scale of the picture that is changed ([`ImageGuidance`]). No request has such a picture yet, so
+    /// that any value is refused.
+    pub image_scale: Option<f64>,
 }
 
 /// Which evaluations below a sigma are left out.
@@ -85,6 +90,13 @@ impl GuidanceOptions {
         self.pag.as_ref().map_or(Ok(()), Pag::check)?;
         self.freeu.as_ref().map_or(Ok(()), freeu::check)?;
         within("guidance sag", self.sag, 0.0, 100.0)?;
+        if let Some(scale) = self.image_scale {
+            return Err(Error::unsupported(format!(
+                "guidance image_scale is {scale}, and there is no picture to guide by: changing pictures is not \
+                 supported yet"
+            ))
+            .with_hint("leave it out"));
+        }
         self.method.check()
     }
 

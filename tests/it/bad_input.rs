@@ -18,7 +18,7 @@ type Case = (fn(&mut SamplingConfig), ErrorKind, &'static [&'static str]);
 fn settings_out_of_range_are_named() {
     use ErrorKind::InvalidConfig;
     let (_folder, model) = load("sd15", EngineKind::Auto);
-    let cases: [Case; 18] = [
+    let cases: [Case; 20] = [
         (
             |c| c.width = 100,
             InvalidConfig,
@@ -94,6 +94,16 @@ fn settings_out_of_range_are_named() {
             |c| c.levels = Some(CustomLevels::Sigmas(vec![1.0, 2.0])),
             InvalidConfig,
             &["sigmas do not fall", "2 follows 1"],
+        ),
+        (
+            |c| c.levels = Some(CustomLevels::Sigmas(vec![2.0, f64::NAN])),
+            InvalidConfig,
+            &["NaN"],
+        ),
+        (
+            |c| c.guidance.image_scale = Some(1.5),
+            ErrorKind::Unsupported,
+            &["image_scale is 1.5", "no picture to guide by"],
         ),
         (
             |c| c.levels = Some(CustomLevels::Sigmas(vec![1e-50])),

@@ -72,6 +72,7 @@ impl GuidanceArgs {
             pag: self.pag.or(base.pag),
             sag: self.sag.unwrap_or(base.sag),
             freeu: self.freeu.or(base.freeu),
+            image_scale: base.image_scale,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::guidance;
+use super::{extensions, guidance};
 use crate::backend::sampling::SamplingConfig;
 use crate::backend::seeds::parse_size;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ pub(super) enum Use {
     Sets(fn(&mut SamplingConfig, &str) -> Result<()>),
     /// It is held against the model and the engine.
     Compared,
-    /// It tells where the rest comes from and changes no pixel.
+    /// It tells where the rest comes from and changes no pixel, or is taken together with others.
     Informs,
     /// It asks for what is not done, unless its value is one of these.
     Refused {
@@ -197,9 +197,12 @@ const KEYS: &[(&str, Use)] = &[
 pub(super) fn find(key: &str) -> Option<Use> {
     let of_guidance = guidance::KEYS.iter();
     let of_guidance = of_guidance.map(|(known, set)| (*known, Use::Sets(*set)));
+    // What these say is taken together.
+    let of_others = extensions::KEYS.map(|key| (key, Use::Informs));
     KEYS.iter()
         .copied()
         .chain(of_guidance)
+        .chain(of_others)
         .find(|(known, _)| known.eq_ignore_ascii_case(key))
         .map(|(_, meaning)| meaning)
 }

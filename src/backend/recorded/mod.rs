@@ -2,6 +2,7 @@
 //!
 //! Every key of the text is honoured or named with the reason why not; none is dropped.
 
+mod extensions;
 mod guidance;
 mod keys;
 mod model;
@@ -89,6 +90,7 @@ impl Recorded {
         for (key, value) in &parameters.settings {
             recorded.take(key, value).context(key)?;
         }
+        recorded.take_extensions(parameters)?;
         recorded.fit_schedule(parameters)?;
         recorded.fit_noise(parameters)?;
         if !is_ours(parameters) {

@@ -238,6 +238,45 @@ fn guidance_is_read_by_the_webuis_names() {
 }
 
 #[test]
+fn guidance_is_read_by_the_names_of_other_programs() {
+    let read = |settings: &str| {
+        let text = format!("a cat\nSteps: 4, Sampler: Euler, Seed: 1, RNG: CPU, {settings}");
+        let found = recorded(&text);
+        assert_none_dropped(&text, &found);
+        found
+    };
+    let forge =
+        read("PerturbedAttentionGuidance_enabled: True, PerturbedAttentionGuidance_scale: 2.5");
+    assert_eq!(forge.config.guidance.pag, Some("2.5".parse().unwrap()));
+    assert_eq!(names(&forge), [""; 0]);
+    let found = read(
+        "pag_enabled: True, pag_scale: 4, pag_adaptive_scale: 0.5, pag_block: middle, pag_block_id: 0, pag_hr_override: False",
+    );
+    let pag = "scale=4,adaptive=0.25,blocks=mid".parse().unwrap();
+    assert_eq!(found.config.guidance.pag, Some(pag));
+    assert_eq!(names(&found), ["pag_hr_override"]);
+    let elsewhere = read("pag_enabled: True, pag_scale: 4, pag_block: output, pag_block_id: 3");
+    assert_eq!(elsewhere.config.guidance.pag, None);
+    assert_eq!(
+        names(&elsewhere),
+        ["pag_enabled", "pag_scale", "pag_block", "pag_block_id"]
+    );
+    let found = read(
+        "sag_enabled: True, sag_scale: 0.75, sag_blur_sigma: 2, sag_threshold: 1, freeu_enabled: True, freeu_b1: 1.3, \
+         freeu_b2: 1.4, freeu_s1: 0.9, freeu_s2: 0.2",
+    );
+    assert!((found.config.guidance.sag - 0.75).abs() < 1e-12);
+    let freeu = "b1=1.3,b2=1.4,s1=0.9,s2=0.2".parse().unwrap();
+    assert_eq!(found.config.guidance.freeu, Some(freeu));
+    assert_eq!(
+        names(&found),
+        ["sag_enabled", "sag_blur_sigma", "freeu_enabled"]
+    );
+    let off = read("pag_enabled: False, sag_enabled: False, freeu_enabled: False, freeu_b1: 1.3");
+    assert_eq!(off.config.guidance, base().guidance);
+}
+
+#[test]
 fn what_the_text_does_not_say_is_the_bases_and_named() {
     let found = recorded("a cat\nSteps: 20, Seed: 1, Version: v1.10.1");
     assert_eq!(found.absent, ["Sampler", "CFG scale", "Size"]);
@@ -307,6 +346,7 @@ fn values_that_cannot_be_read_are_named_with_their_key() {
         ("CFG mode: Up", "CFG mode: found \"Up\""),
         ("CFG method: cfgg", "CFG method: unknown guidance method"),
         ("CFG interval: 0.5", "CFG interval: the guidance interval"),
+        ("pag_enabled: True, pag_scale: x", "pag_scale: found \"x\""),
     ];
     for (settings, words) in cases {
         let error = error(settings);

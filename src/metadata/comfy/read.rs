@@ -162,7 +162,9 @@ impl<'a> Reader<'a> {
                 }
                 "PerturbedAttentionGuidance" => {
                     if let Some(scale) = self.scalar((id, node), "scale") {
-                        self.parameters().set("PAG", scale);
+                        self.parameters()
+                            .set("PerturbedAttentionGuidance_enabled", "True")
+                            .set("PerturbedAttentionGuidance_scale", scale);
                     }
                 }
                 _ => {}

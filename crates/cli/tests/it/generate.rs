@@ -563,7 +563,7 @@ fn guidance_options_reach_the_picture_and_its_settings() {
         "CFG interval: \"sigma:0.1..1000\"",
         "NGMS: 0.5, NGMS all steps: True, Skip Early CFG: 0.1",
         "CFG method: \"apg:momentum=-0.5,threshold=15,eta=0.5\"",
-        "PAG: \"scale=2,adaptive=0,blocks=mid\"",
+        "PerturbedAttentionGuidance_enabled: True, PerturbedAttentionGuidance_scale: 2",
         "SAG: 0.75",
         "FreeU: \"b1=1.5,b2=1.6,s1=0.9,s2=0.2\"",
     ];
