@@ -126,6 +126,11 @@ impl ClipTextEncoder {
         })
     }
 
+    /// The clip skip where none is given, in the webui's count.
+    pub fn own_clip_skip(&self) -> usize {
+        self.layer.default_skip()
+    }
+
     /// The embeddings of each of `texts`. `clip_skip` counts as the webui does: 1 takes the towers' last layer, 2 the
     /// last but one; `None` is what the model was trained with.
     ///

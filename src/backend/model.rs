@@ -197,6 +197,11 @@ impl SDModel {
         self.checkpoint.card.as_ref()
     }
 
+    /// The clip skip that a request without one takes.
+    pub fn own_clip_skip(&self) -> usize {
+        self.text.own_clip_skip()
+    }
+
     /// The settings the checkpoint was made for: its own size, and the steps and guidance of its card or else its
     /// family.
     pub fn default_config(&self) -> SamplingConfig {

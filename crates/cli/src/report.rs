@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tintype::prompt::Choices;
+use tintype::samplers::SamplerKind;
 use tintype::samplers::schedule::CustomLevels;
 use tintype::{LoadOptions, ModelSource, SDModel, SamplingConfig};
 
@@ -62,7 +63,7 @@ struct Settings<'a> {
     ensd: Option<i64>,
     sampler: Option<&'a str>,
     schedule: Option<&'a str>,
-    /// `None` is the sampler's own.
+    /// `None` where the sampler takes none.
     eta: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sigmas: Option<&'a [f64]>,
@@ -79,8 +80,7 @@ struct Settings<'a> {
     width: usize,
     height: usize,
     batch: usize,
-    /// `None` is the model's own.
-    clip_skip: Option<usize>,
+    clip_skip: usize,
     #[serde(flatten)]
     machine: &'a Machine,
 }
@@ -101,6 +101,8 @@ pub(crate) struct Machine {
     threads: usize,
     #[serde(skip)]
     engine_line: String,
+    #[serde(skip)]
+    own_clip_skip: usize,
 }
 
 /// Where the time went, in seconds.
@@ -138,6 +140,7 @@ impl Machine {
             memory: options.memory.to_string(),
             threads: rayon::current_num_threads(),
             engine_line: engine.to_string(),
+            own_clip_skip: model.own_clip_skip(),
         }
     }
 }
@@ -224,6 +227,9 @@ impl<'a> Image<'a> {
 
 impl<'a> Settings<'a> {
     fn new(config: &'a SamplingConfig, machine: &'a Machine, first: Option<&'a Saved>) -> Self {
+        let sampler = first.and_then(|picture| picture.parameters.sampler());
+        let kind = sampler.and_then(|name| name.parse::<SamplerKind>().ok());
+        let own_eta = kind.and_then(|kind| kind.spec().takes.eta);
         Self {
             prompt: &config.prompt,
             negative_prompt: config.negative_prompt.as_deref().unwrap_or_default(),
@@ -231,7 +237,10 @@ impl<'a> Settings<'a> {
             emphasis: config.text.emphasis.to_string(),
             wildcards: shown(config.text.wildcards.as_deref()),
             combinatorial: config.text.choices == Choices::Combinatorial,
-            steps: config.steps,
+            // Levels of one's own count themselves.
+            steps: first.map_or(config.steps, |picture| {
+                picture.parameters.steps().unwrap_or(config.steps)
+            }),
             guidance_scale: config.guidance_scale,
             guidance_rescale: config.guidance_rescale,
             guidance: guidance_args::Settings::new(&config.guidance),
@@ -241,9 +250,9 @@ impl<'a> Settings<'a> {
             variation_strength: Some(config.seeds.variation_strength).filter(|&share| share > 0.0),
             seed_resize_from: config.seeds.resize_from,
             ensd: Some(config.seeds.eta_delta).filter(|&delta| delta != 0),
-            sampler: first.and_then(|picture| picture.parameters.sampler()),
+            sampler,
             schedule: first.map(|picture| picture.parameters.schedule_type()),
-            eta: config.noise.eta,
+            eta: config.noise.eta.or(own_eta),
             sigmas: match &config.levels {
                 Some(CustomLevels::Sigmas(sigmas)) => Some(sigmas),
                 _ => None,
@@ -259,7 +268,7 @@ impl<'a> Settings<'a> {
             width: config.width,
             height: config.height,
             batch: config.batch,
-            clip_skip: config.clip_skip,
+            clip_skip: config.clip_skip.unwrap_or(machine.own_clip_skip),
             machine,
         }
     }

@@ -165,11 +165,42 @@ fn a_program_reads_one_document() {
         settings["sampler"].is_string() && settings["guidance_scale"] == 7.5,
         "{settings}"
     );
+    assert_eq!(settings["clip_skip"], 1);
     let timings = &document["timings"];
     let time = |part: &str| timings[part].as_f64().unwrap();
     let parts = time("load") + time("text") + time("denoise") + time("decode");
     assert!(time("denoise") > 0.0 && parts <= time("total"), "{timings}");
     assert_eq!(document["warnings"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_sampler_and_the_model_decide_is_reported() {
+    let place = place_with("sdxl");
+    let settings = |more: &[&str]| -> Value {
+        let request = [
+            "generate", "a cat", "--model", "model", "--width", "64", "--height", "64", "--seed",
+            "1", "--json",
+        ];
+        let run = place.run([&request[..], more].concat());
+        let document: Value = serde_json::from_str(&run.ok()).unwrap();
+        document["settings"].clone()
+    };
+    let ancestral = settings(&["--sampler", "euler_a", "--steps", "1"]);
+    assert_eq!(ancestral["eta"], 1.0);
+    assert_eq!(ancestral["clip_skip"], 2);
+    let own = settings(&["--sampler", "euler", "--sigmas", "14,7,2"]);
+    assert_eq!((&own["eta"], &own["steps"]), (&Value::Null, &3.into()));
+    let said = settings(&[
+        "--sampler",
+        "ddim",
+        "--eta",
+        "0.3",
+        "--clip-skip",
+        "1",
+        "--steps",
+        "1",
+    ]);
+    assert_eq!((&said["eta"], &said["clip_skip"]), (&0.3.into(), &1.into()));
 }
 
 #[test]
