@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::samplers::registry::{self, SamplerKind};
+use crate::samplers::registry::{self, SamplerKind, SamplerSpec};
 use crate::samplers::schedule::{CustomLevels, ScheduleKind, StepTable};
 use crate::samplers::{
     Coordinates, Denoiser, NoiseOptions, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler,
@@ -47,10 +47,10 @@ impl Scheduler {
         let (kind, joined) = choose_sampler(config, request)?;
         let named = request.schedule.map(str::parse).transpose()?;
         let spec = kind.spec();
-        let mut settings = config.resolve(&spec.defaults)?;
+        let chosen = agree(joined, named)?;
+        let (mut settings, plan) = read(config, spec, chosen, request)?;
         settings.randomness = request.noise.resolve(&spec.takes, spec.name)?;
         settings.step_table = request.step_table;
-        let chosen = agree(joined, named)?;
         if let Some(sigmas) = chosen {
             check_schedule(kind, sigmas)?;
             settings.sigmas = sigmas;
@@ -67,7 +67,7 @@ impl Scheduler {
         check_steps(request.steps, settings.num_train_timesteps)?;
         let sampler = (spec.build)(&settings);
         let schedule = NoiseSchedule::new(settings);
-        let plan = (spec.plan)(&schedule, request.steps)?;
+        let plan = plan(&schedule, request.steps)?;
         refuse_noise_from_noise(&schedule, &plan)?;
         Ok(Self {
             kind,
@@ -139,11 +139,39 @@ fn choose_sampler(
     }
 }
 
+/// What decides the levels of a run of so many steps.
+type MakePlan = fn(&NoiseSchedule, usize) -> Result<Plan>;
+
+/// The checkpoint's configuration as the sampler reads it, and what makes its plan. A checkpoint's own scheduler
+/// runs as diffusers runs it, unless the caller wants other levels.
+fn read(
+    config: &SchedulerConfig,
+    spec: &SamplerSpec,
+    chosen: Option<ScheduleKind>,
+    request: &SchedulerRequest<'_>,
+) -> Result<(Settings, MakePlan)> {
+    let class_name = config.class_name.as_deref().unwrap_or("");
+    let own = spec
+        .of_checkpoint
+        .filter(|_| spec.class_names.contains(&class_name) && request.levels.is_none());
+    if let Some(own) = own {
+        let settings = config.resolve(&own.defaults)?;
+        if chosen.is_none_or(|chosen| chosen == settings.sigmas) {
+            return Ok((settings, own.plan));
+        }
+    }
+    Ok((config.resolve(&spec.defaults)?, spec.plan))
+}
+
 /// DPM-Solver's other algorithms share a class name with the one there is.
 fn refuse_algorithm(config: &SchedulerConfig) -> Result<()> {
+    let class_name = config.class_name.as_deref().unwrap_or("");
     match config.algorithm_type.as_deref() {
         // diffusers itself reads "deis" as dpmsolver++ here.
         None | Some("dpmsolver++" | "deis") => Ok(()),
+        Some("data_prediction") if class_name == "SASolverScheduler" => Ok(()),
+        // diffusers' DEIS reads this as its own.
+        Some("dpmsolver") if class_name == "DEISMultistepScheduler" => Ok(()),
         Some(other) => Err(Error::unsupported(format!(
             "scheduler_config.json sets algorithm_type to {other:?}, which is not supported"
         ))
@@ -241,10 +269,10 @@ mod tests {
 
     #[test]
     fn an_unsupported_class_is_an_error_only_without_a_sampler() {
-        let config = json!({"_class_name": "SASolverScheduler"});
+        let config = json!({"_class_name": "CogVideoXDDIMScheduler"});
         let error = make(&config, &REQUEST).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.message().contains("SASolverScheduler"), "{error}");
+        assert!(error.message().contains("CogVideoXDDIM"), "{error}");
         assert!(error.hint().unwrap().contains("dpmpp_2m"), "{error}");
         let named = SchedulerRequest {
             sampler: Some("dpmpp_2m"),

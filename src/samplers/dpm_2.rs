@@ -2,8 +2,9 @@
 //! al. 2022 and algorithm 2 of Karras et al. 2022). Asks the model twice a step.
 
 use super::churn::Churn;
-use super::schedule::Settings;
-use super::{Run, Sampler, maths};
+use super::plan::Plan;
+use super::schedule::{NoiseSchedule, ScheduleKind, Settings};
+use super::{Euler, Run, Sampler, maths};
 use crate::error::Result;
 use crate::host::HostTensor;
 
@@ -19,6 +20,16 @@ impl Dpm2 {
         Box::new(Self {
             churn: settings.randomness.into(),
         })
+    }
+
+    /// The levels of diffusers' `KDPM2DiscreteScheduler` and the ancestral one: Euler's, but on Karras' curve the
+    /// model is told whole timesteps.
+    pub(super) fn plan_of_checkpoint(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        let plan = Euler::plan(schedule, steps)?;
+        if schedule.settings().sigmas != ScheduleKind::Karras {
+            return Ok(plan);
+        }
+        Ok(plan.with_whole_timesteps())
     }
 }
 
@@ -41,6 +52,9 @@ pub(super) fn midpoint(
     }
     // The f32 of upstream's `lerp` of logarithms, which decides the timestep that the model is told.
     let middle = f64::from((0.5 * (from.ln() + to.ln())).exp() as f32);
+    // With all noise new the middle is the next level; the model is still told the timestep of a sigma between
+    // levels, which on Karras' curve is not the level's own.
+    let middle = middle.next_down();
     let x_2 = maths::combine(&[(1.0, x), (middle - from, &d)])?;
     let denoised_2 = run.denoiser.denoise(&x_2, middle)?;
     let d_2 = maths::slope(&x_2, &denoised_2, middle)?;

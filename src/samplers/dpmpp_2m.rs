@@ -45,6 +45,26 @@ impl Dpmpp2m {
     }
 
     pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        Self::plan_to(schedule, steps, |schedule, _| schedule.final_sigma())
+    }
+
+    /// As [`plan`](Self::plan), but a curve ends with a step of no width, as in diffusers' DEIS and SA-Solver.
+    pub(super) fn plan_with_curve_end(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        Self::plan_to(schedule, steps, |schedule, last| {
+            if schedule.is_scheduled() {
+                last
+            } else {
+                schedule.final_sigma()
+            }
+        })
+    }
+
+    /// The levels of diffusers' DPM-Solver, the last one `end` of the schedule and the sigma before.
+    fn plan_to(
+        schedule: &NoiseSchedule,
+        steps: usize,
+        end: fn(&NoiseSchedule, f64) -> f64,
+    ) -> Result<Plan> {
         if schedule.has_k_levels() {
             return levels::plan(schedule, steps);
         }
@@ -56,12 +76,12 @@ impl Dpmpp2m {
             .collect();
         if levels.windows(2).any(|pair| pair[0].sigma <= pair[1].sigma) {
             return Err(Error::invalid(format!(
-                "{steps} steps of dpmpp_2m leave two with the same noise level"
+                "{steps} steps leave two with the same noise level"
             ))
             .with_hint("ask for fewer steps"));
         }
-        levels.push(NoiseLevel::from_sigma(0.0, schedule.final_sigma()));
-        let first = levels[0].sigma;
+        let (first, last) = (levels[0].sigma, levels[levels.len() - 1].sigma);
+        levels.push(NoiseLevel::from_sigma(0.0, end(schedule, last)));
         Plan::through(&levels, (first * first + 1.0).sqrt())
     }
 

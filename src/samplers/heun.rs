@@ -2,9 +2,11 @@
 //! Euler's step, then again with the mean of the slopes at both ends. Asks the model twice a step.
 
 use super::churn::Churn;
-use super::schedule::Settings;
-use super::{Run, Sampler, maths};
-use crate::error::Result;
+use super::plan::Plan;
+use super::prediction::Clip;
+use super::schedule::{NoiseSchedule, Settings};
+use super::{Euler, Run, Sampler, maths};
+use crate::error::{Error, Result};
 use crate::host::HostTensor;
 
 /// The Heun sampler.
@@ -19,6 +21,20 @@ impl Heun {
         Box::new(Self {
             churn: settings.randomness.into(),
         })
+    }
+
+    /// The levels of diffusers' `HeunDiscreteScheduler`, which are Euler's.
+    ///
+    /// # Errors
+    /// `Unsupported` where that scheduler would cut estimates.
+    pub(super) fn plan_of_checkpoint(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        if schedule.settings().clip != Clip::None {
+            return Err(Error::unsupported(
+                "scheduler_config.json sets clip_sample to true, which is not supported with heun",
+            )
+            .with_hint("name a sampler yourself"));
+        }
+        Euler::plan(schedule, steps)
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
-use super::schedule::Settings;
-use super::{Run, Sampler, maths};
-use crate::error::Result;
+use super::plan::Plan;
+use super::schedule::{NoiseSchedule, ScheduleKind, Settings};
+use super::{Euler, Run, Sampler, maths};
+use crate::error::{Error, Result};
 use crate::host::HostTensor;
 
 /// Slopes the method remembers.
@@ -25,6 +26,22 @@ pub struct Lms;
 impl Lms {
     pub(super) fn build(_settings: &Settings) -> Box<dyn Sampler> {
         Box::new(Self)
+    }
+
+    /// The levels of diffusers' `LMSDiscreteScheduler`, which are Euler's.
+    ///
+    /// # Errors
+    /// `Unsupported` for limits of Karras' curve, which that scheduler alone does not obey.
+    pub(super) fn plan_of_checkpoint(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        let settings = schedule.settings();
+        let limited = settings.sigma_min.or(settings.sigma_max).is_some();
+        if limited && settings.sigmas == ScheduleKind::Karras {
+            return Err(Error::unsupported(
+                "scheduler_config.json sets sigma_min or sigma_max with use_karras_sigmas, which is not supported with lms",
+            )
+            .with_hint("name a schedule yourself"));
+        }
+        Euler::plan(schedule, steps)
     }
 }
 

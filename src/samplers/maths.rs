@@ -1,6 +1,7 @@
 //! Arithmetic over whole latents that several samplers share.
 
 use super::NoiseSource;
+use super::plan::Step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostTensor;
 
@@ -96,4 +97,39 @@ pub(super) fn ancestral(from: f64, to: f64, eta: f64) -> (f64, f64) {
 /// When the shapes differ.
 pub(super) fn toward(x: &HostTensor, denoised: &HostTensor, keep: f64) -> Result<HostTensor> {
     combine(&[(keep, x), (1.0 - keep, denoised)])
+}
+
+/// Whether `step` has no width but for rounding: curves that end at the smallest sigma, then asked to end there.
+pub(super) fn is_no_step(step: &Step) -> bool {
+    step.to.sigma >= step.from.sigma * (1.0 - 1e-6)
+}
+
+/// The integral of `exp(rate u)` from `from` to `to` times each Lagrange polynomial through `places`, at most four.
+pub(super) fn exponential_weights(places: &[f64], rate: f64, (from, to): (f64, f64)) -> Vec<f64> {
+    // Moments: the integrals of u^k exp(rate u), each from the one before by parts.
+    let mut moments: Vec<f64> = Vec::with_capacity(places.len());
+    for power in 0..places.len() {
+        let at = |u: f64| u.powi(power as i32) * (rate * u).exp();
+        let moment = match moments.last() {
+            None => ((rate * to).exp_m1() - (rate * from).exp_m1()) / rate,
+            Some(before) => (at(to) - at(from) - power as f64 * before) / rate,
+        };
+        moments.push(moment);
+    }
+    (0..places.len())
+        .map(|chosen| {
+            let mut polynomial = vec![1.0];
+            for (_, place) in places.iter().enumerate().filter(|(i, _)| *i != chosen) {
+                // Times (u - place) / (chosen's place - place).
+                let scale = places[chosen] - place;
+                let mut raised = vec![0.0; polynomial.len() + 1];
+                for (power, coefficient) in polynomial.iter().enumerate() {
+                    raised[power + 1] += coefficient / scale;
+                    raised[power] -= coefficient * place / scale;
+                }
+                polynomial = raised;
+            }
+            polynomial.iter().zip(&moments).map(|(c, m)| c * m).sum()
+        })
+        .collect()
 }

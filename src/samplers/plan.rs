@@ -103,6 +103,16 @@ impl Plan {
         })
     }
 
+    /// The plan with every timestep the model is told rounded to a whole one.
+    pub(super) fn with_whole_timesteps(mut self) -> Self {
+        for step in &mut self.steps {
+            for level in [&mut step.at, &mut step.from, &mut step.to] {
+                level.timestep = level.timestep.round_ties_even();
+            }
+        }
+        self
+    }
+
     /// The steps in the order they are done.
     pub fn steps(&self) -> &[Step] {
         &self.steps

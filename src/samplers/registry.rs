@@ -42,6 +42,8 @@ pub enum SamplerKind {
     Dpm2Ancestral,
     /// LMS.
     Lms,
+    /// DPM++ 2S, singlestep.
+    Dpmpp2s,
     /// DPM++ 2S ancestral.
     Dpmpp2sAncestral,
     /// DPM++ 2M.
@@ -66,6 +68,10 @@ pub enum SamplerKind {
     UniPcBh2,
     /// DEIS.
     Deis,
+    /// DEIS as diffusers has it.
+    DeisMultistep,
+    /// SA-Solver.
+    SaSolver,
     /// IPNDM.
     Ipndm,
     /// IPNDM_V.
@@ -111,6 +117,18 @@ pub struct SamplerSpec {
     pub(crate) plan: fn(&NoiseSchedule, usize) -> Result<Plan>,
     /// Makes the sampler.
     pub(crate) build: fn(&Settings) -> Box<dyn Sampler>,
+    /// How it runs on a checkpoint that names one of `class_names`, where diffusers does not run it as the
+    /// webuis do.
+    pub(crate) of_checkpoint: Option<OfCheckpoint>,
+}
+
+/// What a checkpoint's own scheduler decides about a sampler that otherwise runs as in the webuis.
+#[derive(Clone, Copy)]
+pub(crate) struct OfCheckpoint {
+    /// What the scheduler takes for missing keys.
+    pub(crate) defaults: Defaults,
+    /// Decides the levels of a run of so many steps.
+    pub(crate) plan: fn(&NoiseSchedule, usize) -> Result<Plan>,
 }
 
 impl SamplerKind {

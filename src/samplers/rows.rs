@@ -2,19 +2,48 @@
 
 use super::noise_options::Takes;
 use super::plan::Coordinates;
-use super::registry::{SamplerKind, SamplerSpec};
-use super::schedule::{BetaSchedule, Defaults, Ignored, ScheduleKind, TimestepSpacing, levels};
+use super::registry::{OfCheckpoint, SamplerKind, SamplerSpec};
+use super::schedule::{
+    BetaSchedule, Defaults, FinalSigmas, Ignored, ScheduleKind, TimestepSpacing, levels,
+};
 use super::{
-    Ddim, DdimCfgPp, Ddpm, Deis, Dpm2, Dpm2Ancestral, DpmAdaptive, DpmFast, Dpmpp2m, Dpmpp2mSde,
-    Dpmpp2sAncestral, Dpmpp3mSde, DpmppSde, ErSde, Euler, EulerAncestral, EulerCfgPp,
-    GradientEstimation, Heun, HeunPp2, Ipndm, IpndmV, Lcm, Lms, Pndm, ResMultistep, Restart, Tcd,
-    UniPc,
+    Ddim, DdimCfgPp, Ddpm, Deis, DeisMultistep, Dpm2, Dpm2Ancestral, DpmAdaptive, DpmFast, Dpmpp2m,
+    Dpmpp2mSde, Dpmpp2s, Dpmpp2sAncestral, Dpmpp3mSde, DpmppSde, ErSde, Euler, EulerAncestral,
+    EulerCfgPp, GradientEstimation, Heun, HeunPp2, Ipndm, IpndmV, Lcm, Lms, Pndm, ResMultistep,
+    Restart, SaSolver, Tcd, UniPc,
 };
 
 /// Samplers that are k-diffusion's or came by its way: levels are the webuis', and what a checkpoint says
 /// about diffusers' own does not bear on them.
 const K_DIFFUSION: Defaults = Defaults {
     ignores: &[Ignored::Clip, Ignored::Thresholding, Ignored::Sigmas],
+    ..Defaults::COMMON
+};
+
+/// What the schedulers of diffusers that came by k-diffusion's way do not know; they work on sigmas, ended at 0.
+const ON_SIGMAS: Defaults = Defaults {
+    beta_start: 0.00085,
+    beta_end: 0.012,
+    ignores: &[
+        Ignored::ZeroSnr,
+        Ignored::Clip,
+        Ignored::Thresholding,
+        Ignored::LuLambdas,
+        Ignored::Interpolation,
+        Ignored::FinalSigmas,
+    ],
+    ..Defaults::COMMON
+};
+
+/// Multistep schedulers of diffusers that end at the smallest noise of training.
+const TO_SIGMA_MIN: Defaults = Defaults {
+    final_sigmas: FinalSigmas::SigmaMin,
+    ignores: &[
+        Ignored::ZeroSnr,
+        Ignored::Clip,
+        Ignored::LuLambdas,
+        Ignored::FinalSigmas,
+    ],
     ..Defaults::COMMON
 };
 
@@ -42,6 +71,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Ddim::plan,
         build: Ddim::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Pndm,
@@ -67,6 +97,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Pndm::plan,
         build: Pndm::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Euler,
@@ -85,6 +116,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Euler::plan,
         build: Euler::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::EulerAncestral,
@@ -103,6 +135,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Euler::plan,
         build: EulerAncestral::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Dpmpp2m,
@@ -121,6 +154,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Dpmpp2m::plan,
         build: Dpmpp2m::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Lcm,
@@ -143,13 +177,14 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Lcm::plan,
         build: Lcm::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Heun,
         name: "heun",
         label: "Heun",
         aliases: &[],
-        class_names: &[],
+        class_names: &["HeunDiscreteScheduler"],
         help: "Euler's method corrected, twice the work a step; 10 to 30 steps",
         coordinates: Coordinates::VarianceExploding,
         unconditional: false,
@@ -158,13 +193,26 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: Heun::build,
+        of_checkpoint: Some(OfCheckpoint {
+            defaults: Defaults {
+                ignores: &[
+                    Ignored::ZeroSnr,
+                    Ignored::Thresholding,
+                    Ignored::LuLambdas,
+                    Ignored::Interpolation,
+                    Ignored::FinalSigmas,
+                ],
+                ..ON_SIGMAS
+            },
+            plan: Heun::plan_of_checkpoint,
+        }),
     },
     SamplerSpec {
         kind: SamplerKind::Dpm2,
         name: "dpm_2",
         label: "DPM2",
         aliases: &["dpm2"],
-        class_names: &[],
+        class_names: &["KDPM2DiscreteScheduler"],
         help: "midpoint steps in the logarithm of sigma, twice the work; 15 to 30 steps",
         coordinates: Coordinates::VarianceExploding,
         unconditional: false,
@@ -177,13 +225,17 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: levels::plan,
         build: Dpm2::build,
+        of_checkpoint: Some(OfCheckpoint {
+            defaults: ON_SIGMAS,
+            plan: Dpm2::plan_of_checkpoint,
+        }),
     },
     SamplerSpec {
         kind: SamplerKind::Dpm2Ancestral,
         name: "dpm_2_a",
         label: "DPM2 a",
         aliases: &["dpm_2_ancestral", "dpm2_ancestral"],
-        class_names: &[],
+        class_names: &["KDPM2AncestralDiscreteScheduler"],
         help: "DPM2 with new noise after each step; 20 to 40 steps",
         coordinates: Coordinates::VarianceExploding,
         unconditional: false,
@@ -196,13 +248,17 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: levels::plan,
         build: Dpm2Ancestral::build,
+        of_checkpoint: Some(OfCheckpoint {
+            defaults: ON_SIGMAS,
+            plan: Dpm2::plan_of_checkpoint,
+        }),
     },
     SamplerSpec {
         kind: SamplerKind::Lms,
         name: "lms",
         label: "LMS",
         aliases: &[],
-        class_names: &[],
+        class_names: &["LMSDiscreteScheduler"],
         help: "linear multistep of order 4, rough below 30 steps; kept for old pictures",
         coordinates: Coordinates::VarianceExploding,
         unconditional: false,
@@ -211,6 +267,14 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: Lms::build,
+        of_checkpoint: Some(OfCheckpoint {
+            defaults: Defaults {
+                beta_start: Defaults::COMMON.beta_start,
+                beta_end: Defaults::COMMON.beta_end,
+                ..ON_SIGMAS
+            },
+            plan: Lms::plan_of_checkpoint,
+        }),
     },
     SamplerSpec {
         kind: SamplerKind::Dpmpp2sAncestral,
@@ -229,6 +293,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: levels::plan,
         build: Dpmpp2sAncestral::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::DpmppSde,
@@ -247,6 +312,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: levels::plan,
         build: DpmppSde::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Dpmpp2mSde,
@@ -265,6 +331,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: levels::plan,
         build: Dpmpp2mSde::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Dpmpp2mSdeHeun,
@@ -283,6 +350,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: levels::plan,
         build: Dpmpp2mSde::build_heun,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Dpmpp3mSde,
@@ -302,6 +370,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: levels::plan,
         build: Dpmpp3mSde::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::DpmFast,
@@ -317,6 +386,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: DpmFast::plan,
         build: DpmFast::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::DpmAdaptive,
@@ -332,6 +402,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: DpmAdaptive::plan,
         build: DpmAdaptive::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Restart,
@@ -353,6 +424,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Restart::plan,
         build: Restart::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::HeunPp2,
@@ -368,6 +440,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: HeunPp2::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Ipndm,
@@ -383,6 +456,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: Ipndm::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::IpndmV,
@@ -398,6 +472,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: IpndmV::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Deis,
@@ -413,6 +488,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: Deis::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::UniPc,
@@ -431,6 +507,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Dpmpp2m::plan,
         build: UniPc::build_bh1,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::UniPcBh2,
@@ -449,6 +526,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Dpmpp2m::plan,
         build: UniPc::build_bh2,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::ResMultistep,
@@ -467,6 +545,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: ResMultistep::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::GradientEstimation,
@@ -482,6 +561,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: GradientEstimation::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::ErSde,
@@ -500,6 +580,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: ErSde::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::EulerCfgPp,
@@ -518,6 +599,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: EulerCfgPp::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::EulerAncestralCfgPp,
@@ -533,6 +615,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         defaults: K_DIFFUSION,
         plan: levels::plan,
         build: EulerCfgPp::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::DdimCfgPp,
@@ -556,6 +639,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Ddim::plan,
         build: DdimCfgPp::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Ddpm,
@@ -576,6 +660,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Ddpm::plan,
         build: Ddpm::build,
+        of_checkpoint: None,
     },
     SamplerSpec {
         kind: SamplerKind::Tcd,
@@ -601,5 +686,72 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         },
         plan: Tcd::plan,
         build: Tcd::build,
+        of_checkpoint: None,
+    },
+    SamplerSpec {
+        kind: SamplerKind::Dpmpp2s,
+        name: "dpmpp_2s",
+        label: "DPM++ 2S",
+        aliases: &["dpm++2s", "dpm_solver_singlestep"],
+        class_names: &["DPMSolverSinglestepScheduler"],
+        help: "DPM-Solver++ in single steps, deterministic; an odd number of steps, 15 to 25",
+        coordinates: Coordinates::VarianceExploding,
+        unconditional: false,
+        evaluations: 1,
+        takes: Takes::NOTHING,
+        defaults: Defaults {
+            lower_order_final: false,
+            ignores: &[
+                Ignored::ZeroSnr,
+                Ignored::Clip,
+                Ignored::LuLambdas,
+                Ignored::Spacing,
+            ],
+            ..Defaults::COMMON
+        },
+        plan: Dpmpp2m::plan,
+        build: Dpmpp2s::build,
+        of_checkpoint: None,
+    },
+    SamplerSpec {
+        kind: SamplerKind::DeisMultistep,
+        name: "deis_multistep",
+        label: "DEIS Multistep",
+        aliases: &[],
+        class_names: &["DEISMultistepScheduler"],
+        help: "diffusers' DEIS of second order, deterministic; 10 to 25 steps",
+        coordinates: Coordinates::VarianceExploding,
+        unconditional: false,
+        evaluations: 1,
+        takes: Takes::NOTHING,
+        defaults: Defaults {
+            ignores: &[
+                Ignored::ZeroSnr,
+                Ignored::Clip,
+                Ignored::LuLambdas,
+                Ignored::FinalSigmas,
+                Ignored::LambdaMin,
+            ],
+            ..TO_SIGMA_MIN
+        },
+        plan: Dpmpp2m::plan_with_curve_end,
+        build: DeisMultistep::build,
+        of_checkpoint: None,
+    },
+    SamplerSpec {
+        kind: SamplerKind::SaSolver,
+        name: "sa_solver",
+        label: "SA Solver",
+        aliases: &["sample_sa_solver", "stochastic_adams"],
+        class_names: &["SASolverScheduler"],
+        help: "stochastic Adams predictor and corrector, noise in the middle of the run; 15 to 30 steps",
+        coordinates: Coordinates::VarianceExploding,
+        unconditional: false,
+        evaluations: 1,
+        takes: Takes::FRESH_NOISE,
+        defaults: TO_SIGMA_MIN,
+        plan: Dpmpp2m::plan_with_curve_end,
+        build: SaSolver::build,
+        of_checkpoint: None,
     },
 ];

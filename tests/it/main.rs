@@ -27,6 +27,8 @@ mod prompts;
 #[cfg(test)]
 mod published;
 #[cfg(test)]
+mod samplers;
+#[cfg(test)]
 mod seeds;
 #[cfg(test)]
 mod support;

@@ -50,6 +50,16 @@ WRITTEN_HERE = {
     "euler_cfg_pp": (webui_samplers.euler_cfg_pp, "normal"),
     "euler_a_cfg_pp": (lambda *a, **k: webui_samplers.euler_cfg_pp(*a, **{"eta": 1.0, **k}), "normal"),
 }
+# diffusers' schedulers that a checkpoint may name, which run as there on such a checkpoint.
+OF_CHECKPOINTS = {
+    "heun": diffusers.HeunDiscreteScheduler,
+    "lms": diffusers.LMSDiscreteScheduler,
+    "dpm_2": diffusers.KDPM2DiscreteScheduler,
+    "dpm_2_a": diffusers.KDPM2AncestralDiscreteScheduler,
+    "dpmpp_2s": diffusers.DPMSolverSinglestepScheduler,
+    "deis_multistep": diffusers.DEISMultistepScheduler,
+    "sa_solver": diffusers.SASolverScheduler,
+}
 SDE = {"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"}
 CHURNED = {"euler", "heun", "dpm_2", "heunpp2"}
 ETA = {"euler_a", "dpm_2_a", "dpmpp_2s_a", "res_multistep", "euler_cfg_pp", "euler_a_cfg_pp", *SDE}
@@ -57,12 +67,12 @@ ETA = {"euler_a", "dpm_2_a", "dpmpp_2s_a", "res_multistep", "euler_cfg_pp", "eul
 DISCARDS = {"dpm_2", "dpm_2_a", "dpmpp_3m_sde"}
 
 
-def run(case: dict) -> list:
+def run(case: dict, model: Model | None = None, shape: tuple = SHAPE) -> torch.Tensor:
     name, seed = case["sampler"], case["seed"]
-    model = Model(case["prediction"])
+    model = model or Model(case["prediction"])
     options = {key: case[key] for key in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise") if key in case}
     torch.manual_seed(seed)
-    noise = torch.randn(SHAPE)
+    noise = torch.randn(shape)
     if name in ("dpm_fast", "dpm_adaptive"):
         low, high = model.inner.sigma_min.item(), model.inner.sigma_max.item()
         # The webui calls both with its ancestral eta, 1.
@@ -123,20 +133,22 @@ def trajectory_cases() -> list:
     return rows
 
 
-def ddim_cfg_pp(case: dict) -> torch.Tensor:
+def ddim_cfg_pp(case: dict, predict=network,
+                without=lambda x, t: 0.9 * network(x, t), shape: tuple = SHAPE,
+                last: float = 1.0) -> torch.Tensor:
     """DDIM (Song et al. 2020, equation 12) with the unconditional noise (Chung et al. 2024), leading timesteps from
-    1, ending at the clean latents; the unconditional network is 0.9 of the other."""
+    1, ending at `last`, an alpha-bar; the unconditional network is 0.9 of the other."""
     torch.manual_seed(case["seed"])
-    x = torch.randn(SHAPE)
+    x = torch.randn(shape)
     alphas, distance = alphas_cumprod(), 1000 // case["steps"]
     for t in reversed(range(1, distance * case["steps"] + 1, distance)):
-        a, b = alphas[t], alphas[t - distance] if t >= distance else torch.tensor(1.0)
-        output = network(x, torch.tensor([t]))
+        a, b = alphas[t], alphas[t - distance] if t >= distance else torch.tensor(last)
+        output, unguided = predict(x, torch.tensor([t])), without(x, torch.tensor([t]))
         root, rest = a.sqrt(), (1 - a).sqrt()
         if case["prediction"] == "epsilon":
-            estimate, noise = (x - rest * output) / root, 0.9 * output
+            estimate, noise = (x - rest * output) / root, unguided
         else:
-            estimate, noise = root * x - rest * output, root * 0.9 * output + rest * x
+            estimate, noise = root * x - rest * output, root * unguided + rest * x
         deviation = case.get("eta", 0.0) * ((1 - b) / (1 - a) * (1 - a / b)).sqrt()
         x = b.sqrt() * estimate + (1 - b - deviation ** 2).clamp(min=0).sqrt() * noise
         if deviation > 0:
@@ -151,7 +163,7 @@ def ddim_cfg_pp_cases() -> list:
 
 def diffusers_cases() -> list:
     sampler_cases.CLASSES.update(uni_pc=diffusers.UniPCMultistepScheduler, uni_pc_bh2=diffusers.UniPCMultistepScheduler,
-                                 ddpm=diffusers.DDPMScheduler, tcd=diffusers.TCDScheduler)
+                                 ddpm=diffusers.DDPMScheduler, tcd=diffusers.TCDScheduler, **OF_CHECKPOINTS)
     rows = []
 
     def add(sampler, base, steps, config=None, **more):
@@ -187,6 +199,42 @@ def diffusers_cases() -> list:
     for eta in (0.0, 0.7, 1.0):
         add("tcd", "sd15", 4, eta=eta)
         add("tcd", "sd15", 8, eta=eta)
+    for sampler, scheduler in OF_CHECKPOINTS.items():
+        own = {"class": scheduler.__name__}
+        predictions = ("epsilon", "v_prediction") if "dpm_2" in sampler else ("epsilon", "v_prediction", "sample")
+        for steps in STEPS:
+            for prediction in predictions:
+                add(sampler, "sd15", steps, {"prediction_type": prediction}, **own)
+            for curve in ("karras", "exponential"):
+                add(sampler, "sd21", steps, schedule=curve, **own)
+        for spacing in sampler_cases.SPACINGS:
+            add(sampler, "sd15", 10, {"timestep_spacing": spacing}, **own)
+        for base in ("sdxl", "turbo", "bare"):
+            add(sampler, base, 7, **own)
+        if sampler not in ("heun", "dpm_2", "dpm_2_a"):
+            # From a sigma of 20000, where f32 has no digit to spare for these.
+            add(sampler, "bare", 10, {"beta_schedule": "squaredcos_cap_v2"}, **own)
+        # Keys these schedulers do not know, or know all but some of.
+        curve = "use_exponential_sigmas" if sampler == "lms" else "use_karras_sigmas"
+        add(sampler, "sd15", 9, {"sigma_min": 0.1, "sigma_max": 9.0, "final_sigmas_type": "sigma_min", curve: True,
+                                 "interpolation_type": "log_linear", "solver_order": 3}, **own)
+        add(sampler, "sd15", 9, {"lambda_min_clipped": -2.0, "rescale_betas_zero_snr": True}, **own)
+    for sampler in ("dpmpp_2s", "deis_multistep"):
+        own = {"class": OF_CHECKPOINTS[sampler].__name__}
+        for order in (1, 2, 3):
+            for steps in (3, 7, *STEPS, 18):
+                add(sampler, "sd15", steps, {"solver_order": order, "lower_order_final": steps != 18}, **own)
+        add(sampler, "sd15", 8, {"thresholding": True}, **own)
+    for order in (2, 3):
+        for steps in (6, 7, 18):
+            for final in ("zero", "sigma_min"):
+                add("dpmpp_2s", "sd15", steps, {"solver_order": order, "solver_type": "heun", "final_sigmas_type": final,
+                                                "lower_order_final": False}, **{"class": "DPMSolverSinglestepScheduler"})
+    for predictor in (1, 2, 3, 4):
+        for corrector in (1, 2, 3, 4):
+            add("sa_solver", "sd15", 10, {"predictor_order": predictor, "corrector_order": corrector,
+                                          "lower_order_final": predictor != 3}, **{"class": "SASolverScheduler"})
+    add("sa_solver", "sd15", 8, {"thresholding": True}, **{"class": "SASolverScheduler"})
     return rows
 
 

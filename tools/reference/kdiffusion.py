@@ -46,12 +46,12 @@ def alphas_cumprod() -> torch.Tensor:
 class Model:
     """A denoiser with k-diffusion's wrapper; `uncond` is what the last call would have been without a prompt."""
 
-    def __init__(self, prediction: str):
+    def __init__(self, prediction: str, predict=network, without=lambda x, t: 0.9 * network(x, t)):
         wrapper = {"epsilon": external.DiscreteEpsDDPMDenoiser, "v_prediction": external.DiscreteVDDPMDenoiser}
         self.inner = wrapper[prediction](None, alphas_cumprod(), quantize=False)
-        self.inner.get_eps = self.inner.get_v = lambda x, t, **_: network(x, t)
+        self.inner.get_eps = self.inner.get_v = lambda x, t, **_: predict(x, t)
         self.without = wrapper[prediction](None, alphas_cumprod(), quantize=False)
-        self.without.get_eps = self.without.get_v = lambda x, t, **_: 0.9 * network(x, t)
+        self.without.get_eps = self.without.get_v = lambda x, t, **_: without(x, t)
         self.uncond = None
 
     def __call__(self, x, sigma, **_):

@@ -50,7 +50,8 @@ def model(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return x * (t / (t + 1)) + 0.2 * (neighbour / (1 + neighbour.abs()))
 
 
-def run(case: dict) -> tuple:
+def run(case: dict, network=None, shape: tuple = SHAPE) -> tuple:
+    network = network or model
     config = {**BASES[case["base"]], **case.get("config", {})}
     if "schedule" in case:
         config[CURVES[case["schedule"]]] = True
@@ -60,17 +61,23 @@ def run(case: dict) -> tuple:
         # Else a first timestep that occurs twice (squaredcos with karras) makes upstream skip a step.
         scheduler.set_begin_index(0)
     generator = torch.Generator("cpu").manual_seed(case["seed"])
-    latents = torch.randn(SHAPE, generator=generator) * scheduler.init_noise_sigma
+    latents = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
     extra = {}
     if "eta" in case:
         extra["eta"] = case["eta"]
-    if case["sampler"] in ("ddim", "euler_a", "lcm", "ddpm", "tcd"):
+    if case["sampler"] in ("ddim", "euler_a", "lcm", "ddpm", "tcd", "dpm_2_a", "sa_solver"):
         extra["generator"] = generator
     for t in scheduler.timesteps:
-        output = model(scheduler.scale_model_input(latents, t), t)
+        output = network(scheduler.scale_model_input(latents, t), t)
         latents = scheduler.step(output, t, latents, **extra, return_dict=False)[0]
     assert latents.isfinite().all(), case
-    return scheduler.timesteps.tolist(), latents.flatten().tolist()
+    # Where each step begins: Heun and KDPM2 ask twice a step, but for the last.
+    heun = case["sampler"] == "heun"
+    twice = case["sampler"] in ("dpm_2", "dpm_2_a")
+    timesteps = scheduler.timesteps.tolist()
+    if heun:
+        timesteps = timesteps[:1] + timesteps[1::2]
+    return timesteps[::2] if twice else timesteps, latents.flatten().tolist()
 
 
 def cases() -> list:

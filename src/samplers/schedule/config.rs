@@ -56,6 +56,8 @@ pub struct SchedulerConfig {
     pub skip_prk_steps: Option<bool>,
     pub algorithm_type: Option<String>,
     pub solver_order: Option<usize>,
+    pub predictor_order: Option<usize>,
+    pub corrector_order: Option<usize>,
     pub solver_type: Option<String>,
     pub lower_order_final: Option<bool>,
     pub euler_at_final: Option<bool>,
@@ -123,12 +125,14 @@ impl SchedulerConfig {
             sigma_min: self.sigma_min,
             sigma_max: self.sigma_max,
             interpolation: self.interpolation_type.unwrap_or_default(),
-            final_sigmas: self.final_sigmas_type.unwrap_or_default(),
+            final_sigmas: self.final_sigmas_type.unwrap_or(defaults.final_sigmas),
             lambda_min_clipped: self.lambda_min_clipped.unwrap_or(f64::NEG_INFINITY),
             skip_prk_steps: self.skip_prk_steps.unwrap_or(false),
             solver_order: self.solver_order.unwrap_or(2),
+            predictor_order: self.predictor_order.unwrap_or(2),
+            corrector_order: self.corrector_order.unwrap_or(2),
             solver_type: self.solver_type()?,
-            lower_order_final: self.lower_order_final.unwrap_or(true),
+            lower_order_final: self.lower_order_final.unwrap_or(defaults.lower_order_final),
             euler_at_final: self.euler_at_final.unwrap_or(false),
             original_inference_steps: self.original_inference_steps.unwrap_or(50),
             timestep_scaling: self.timestep_scaling.unwrap_or(10.0),
@@ -159,6 +163,13 @@ impl SchedulerConfig {
                     config.final_sigmas_type = None;
                 }
                 Ignored::LuLambdas => config.use_lu_lambdas = None,
+                Ignored::Interpolation => config.interpolation_type = None,
+                Ignored::FinalSigmas => config.final_sigmas_type = None,
+                Ignored::Spacing => {
+                    config.timestep_spacing = None;
+                    config.steps_offset = None;
+                }
+                Ignored::LambdaMin => config.lambda_min_clipped = None,
             }
         }
         config

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{NoiseSchedule, curves, tables};
+use super::{NoiseSchedule, curves, gits, tables};
 use crate::error::Error;
 use crate::samplers::registry::{normalize, unknown};
 
@@ -35,6 +35,10 @@ pub enum ScheduleKind {
     KlOptimal,
     /// Published tables (Sabour et al. 2024, "Align Your Steps").
     AlignYourSteps,
+    /// Published tables (Chen et al. 2024, "On the Trajectory Regularity of ODE-based Diffusion Sampling").
+    Gits,
+    /// The webuis' tables of ten steps found by that method.
+    AlignYourStepsGits,
     /// Trailing timesteps, as SD-Turbo was distilled on.
     Turbo,
     /// Evenly in the log signal-to-noise ratio (Lu et al. 2022, "DPM-Solver"): the exponential curve, but
@@ -159,6 +163,22 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["ays"],
         help: "the published table for SD1.5 or SDXL (Sabour et al. 2024); for 10 steps",
         sigmas: Some(tables::align_your_steps),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::AlignYourStepsGits,
+        name: "align_your_steps_gits",
+        label: "Align Your Steps GITS",
+        aliases: &["ays gits"],
+        help: "as Align Your Steps, with the webuis' table found by GITS; for 10 steps",
+        sigmas: Some(tables::align_your_steps_gits),
+    },
+    ScheduleSpec {
+        kind: ScheduleKind::Gits,
+        name: "gits",
+        label: "GITS",
+        aliases: &[],
+        help: "published tables for 2 to 20 steps of SD1.5 (Chen et al. 2024, coefficient 1.2)",
+        sigmas: Some(gits::gits),
     },
     ScheduleSpec {
         kind: ScheduleKind::Turbo,

@@ -9,6 +9,7 @@ mod betas;
 mod config;
 mod curves;
 mod custom;
+mod gits;
 #[cfg(test)]
 pub(super) mod k_tests;
 mod kinds;

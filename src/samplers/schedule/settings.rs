@@ -31,6 +31,10 @@ pub enum StepTable {
 
 /// What a scheduler of diffusers takes for keys that the file does not have.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one of diffusers' independent switches"
+)]
 pub struct Defaults {
     /// First beta.
     pub beta_start: f64,
@@ -44,6 +48,10 @@ pub struct Defaults {
     pub set_alpha_to_one: bool,
     /// Whether estimates of the clean latents are cut.
     pub clip_sample: bool,
+    /// Where the last step ends.
+    pub final_sigmas: FinalSigmas,
+    /// Whether the run ends with lower orders.
+    pub lower_order_final: bool,
     /// The schedule that `automatic` stands for where the levels are k-diffusion's.
     pub schedule: ScheduleKind,
     /// Whether the last level above 0 is left out, as the webui does for this sampler.
@@ -65,6 +73,14 @@ pub enum Ignored {
     Sigmas,
     /// `use_lu_lambdas`.
     LuLambdas,
+    /// `interpolation_type`.
+    Interpolation,
+    /// `final_sigmas_type`.
+    FinalSigmas,
+    /// `timestep_spacing` and `steps_offset`.
+    Spacing,
+    /// `lambda_min_clipped`.
+    LambdaMin,
 }
 
 impl Defaults {
@@ -76,6 +92,8 @@ impl Defaults {
         timestep_spacing: TimestepSpacing::Linspace,
         set_alpha_to_one: true,
         clip_sample: false,
+        final_sigmas: FinalSigmas::Zero,
+        lower_order_final: true,
         schedule: ScheduleKind::Normal,
         discard_penultimate: false,
         ignores: &[],
@@ -127,7 +145,11 @@ pub struct Settings {
     pub skip_prk_steps: bool,
     /// Order of DPM-Solver++, 1 to 3.
     pub solver_order: usize,
-    /// Its second-order term.
+    /// Order of SA-Solver's predictor, 1 to 4.
+    pub predictor_order: usize,
+    /// Order of its corrector, 1 to 4.
+    pub corrector_order: usize,
+    /// Second-order term of DPM-Solver++.
     pub solver_type: SolverType,
     /// Whether it ends with lower orders in runs of under 15 steps.
     pub lower_order_final: bool,
@@ -190,6 +212,14 @@ impl Settings {
         }
         if !(1..=3).contains(&self.solver_order) {
             return wrong("solver_order", &self.solver_order, "1, 2 or 3");
+        }
+        for (key, order) in [
+            ("predictor_order", self.predictor_order),
+            ("corrector_order", self.corrector_order),
+        ] {
+            if !(1..=4).contains(&order) {
+                return wrong(key, &order, "1, 2, 3 or 4");
+            }
         }
         if !(self.timestep_scaling.is_finite() && self.timestep_scaling > 0.0) {
             return wrong(

@@ -5,6 +5,7 @@ mod k_trajectories;
 mod oracles;
 mod properties;
 mod registry;
+mod scaled;
 mod trajectories;
 
 use serde_json::Value;

@@ -63,9 +63,11 @@ fn every_run_falls_and_ends_at_the_clean_latents() {
             let end = plan.last().sigma;
             // These end at the smallest noise of training, as upstream.
             let expected = match row.kind {
-                SamplerKind::DpmFast | SamplerKind::DpmAdaptive | SamplerKind::Tcd => {
-                    f64::from(scheduler.schedule().sigmas()[0])
-                }
+                SamplerKind::DpmFast
+                | SamplerKind::DpmAdaptive
+                | SamplerKind::DeisMultistep
+                | SamplerKind::SaSolver
+                | SamplerKind::Tcd => f64::from(scheduler.schedule().sigmas()[0]),
                 _ => 0.0,
             };
             assert!((end - expected).abs() < 1e-7, "{} ends at {end}", row.name);

@@ -1,0 +1,98 @@
+"""Records final latents of every sampler on the fixtures' tiny SD1.5: tests/data/samplers/unet.json.
+
+Run: python tools/reference/unet_runs.py   (needs requirements.txt and requirements-samplers.txt)
+k-diffusion's samplers, those written out in webui_samplers.py, and diffusers' schedulers, each on the same UNet with
+the same text and noise; guidance at 5 steps, none at 10 and 20 but for the methods that need it.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import diffusers
+import torch
+
+import families
+import k_sampler_cases as k
+import models
+import runs
+import sampler_cases
+from kdiffusion import VERSION, Model
+
+OUT = Path(__file__).resolve().parents[2] / "tests/data/samplers/unet.json"
+SHAPE = (1, 4, 8, 8)
+SEED = 42
+OF_DIFFUSERS = ("ddim", "pndm", "euler", "euler_a", "dpmpp_2m", "lcm", "uni_pc_bh2", "ddpm", "tcd", "dpmpp_2s",
+                "deis_multistep", "sa_solver")
+CFG_PP = ("euler_cfg_pp", "euler_a_cfg_pp", "ddim_cfg_pp")
+
+
+class Unet:
+    """The UNet's prediction of the noise, guided."""
+
+    def __init__(self, parts: dict, guidance: float):
+        states = [parts["text_encoder"](runs.ids(parts["tokenizer"], text)).last_hidden_state
+                  for text in (families.PROMPT, "")]
+        self.unet, (self.prompt, self.nothing), self.guidance = parts["unet"], states, guidance
+
+    def ask(self, x, t, text):
+        return self.unet(x, torch.as_tensor(t, dtype=torch.float32).reshape(-1), encoder_hidden_states=text).sample
+
+    def without(self, x, t):
+        return self.ask(x, t, self.nothing)
+
+    def __call__(self, x, t):
+        guided = self.ask(x, t, self.prompt)
+        if self.guidance == 1.0:
+            return guided
+        unguided = self.without(x, t)
+        return unguided + self.guidance * (guided - unguided)
+
+
+def cases() -> list:
+    rows = []
+
+    def add(sampler, **more):
+        for steps in k.STEPS if sampler != "dpm_adaptive" else (10,):
+            guidance = 3.0 if steps == 5 or sampler in CFG_PP else 1.0
+            rows.append({"sampler": sampler, "steps": steps, "guidance": guidance, **more})
+
+    for sampler in ("ddim_cfg_pp", "dpm_fast", "dpm_adaptive", *k.K_DIFFUSION, *k.WRITTEN_HERE):
+        # Without a schedule these two follow diffusers.
+        add(sampler, **({"schedule": "karras"} if sampler in ("euler", "euler_a") else {}))
+    for sampler in OF_DIFFUSERS:
+        add(sampler)
+    return rows
+
+
+def record(parts: dict, case: dict) -> torch.Tensor:
+    unet = Unet(parts, case["guidance"])
+    case = {**case, "seed": SEED, "prediction": "epsilon"}
+    if case["sampler"] == "ddim_cfg_pp":
+        # The fixture's configuration has set_alpha_to_one false.
+        return k.ddim_cfg_pp(case, unet, unet.without, SHAPE, k.alphas_cumprod()[0].item())
+    if case["sampler"] in OF_DIFFUSERS and "schedule" not in case:
+        sampler_cases.BASES["fixture"] = dict(parts["scheduler"].config)
+        return torch.tensor(sampler_cases.run({**case, "base": "fixture"}, unet, SHAPE)[1])
+    return k.run(case, Model("epsilon", unet, unet.without), SHAPE)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    diffusers.logging.set_verbosity_error()
+    sampler_cases.CLASSES.update(uni_pc_bh2=diffusers.UniPCMultistepScheduler, ddpm=diffusers.DDPMScheduler,
+                                 tcd=diffusers.TCDScheduler, **k.OF_CHECKPOINTS)
+    rows = []
+    with tempfile.TemporaryDirectory() as work, torch.no_grad():
+        parts = models.load("sd15", Path(work))
+        for case in cases():
+            latents = record(parts, case).flatten()
+            assert latents.isfinite().all(), case
+            rows.append({**case, "latents": [float(f"{value:.7g}") for value in latents.tolist()]})
+    meta = {"torch": torch.__version__, "k-diffusion": VERSION, "diffusers": diffusers.__version__}
+    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    OUT.write_text(f'{{"recorded_with":{json.dumps(meta)},"seed":{SEED},"cases":[\n{lines}\n]}}\n')
+
+
+if __name__ == "__main__":
+    main()
