@@ -4,12 +4,20 @@
 //! An interval is halved again and again until a point asked for is an end; each half takes its noise from
 //! a seed that depends on its place alone. Times are rounded to six decimals, which bounds the depth.
 
+use std::collections::VecDeque;
+
 use super::RngKind;
 use super::seed_sequence::generate_state;
 use crate::host::HostTensor;
 
 /// Words of torchsde's entropy pool.
 const POOL: usize = 24;
+
+/// Most increments a tree keeps: two chains from the whole path to a point, with their siblings.
+const KEPT_NODES: usize = 96;
+
+/// Most values it keeps, 16 MiB.
+const KEPT_VALUES: usize = 1 << 22;
 
 /// An interval of a tree; `parent` and `children` are places in the arena.
 #[derive(Debug, Clone)]
@@ -40,6 +48,10 @@ struct Tree {
     /// The increment over the whole path.
     whole: Vec<f32>,
     nodes: Vec<Node>,
+    /// Increments of intervals seen lately, the latest last: what is asked next is most often beside them.
+    seen: VecDeque<(usize, Vec<f32>)>,
+    #[cfg(test)]
+    draws: usize,
 }
 
 impl Tree {
@@ -61,6 +73,9 @@ impl Tree {
                 is_left: true,
                 split: None,
             }],
+            seen: VecDeque::new(),
+            #[cfg(test)]
+            draws: 0,
         }
     }
 
@@ -157,24 +172,46 @@ impl Tree {
         split
     }
 
-    /// The increment of `node`: Brownian bridges from the whole path down. Nothing is kept between calls: the
-    /// two dozen levels take milliseconds, and a run's would fill memory.
-    fn increment(&self, node: usize, length: usize) -> Vec<f32> {
+    /// The increment of `node`: Brownian bridges from the nearest ancestor that is kept down.
+    fn increment(&mut self, node: usize, length: usize) -> Vec<f32> {
         let mut chain = Vec::new();
         let mut at = node;
-        while at != 0 {
+        let mut increment = loop {
+            if at == 0 {
+                break self.whole.clone();
+            }
+            if let Some(kept) = self.kept(at) {
+                break kept;
+            }
             chain.push(at);
             at = self.nodes[at].parent;
-        }
-        let mut increment = self.whole.clone();
+        };
         for &child in chain.iter().rev() {
             increment = self.bridge(child, &increment, length);
         }
         increment
     }
 
-    /// The increment of `child` from that of its parent.
-    fn bridge(&self, child: usize, whole: &[f32], length: usize) -> Vec<f32> {
+    /// The increment of `node`, if it was seen lately.
+    fn kept(&mut self, node: usize) -> Option<Vec<f32>> {
+        let place = self.seen.iter().position(|(seen, _)| *seen == node)?;
+        let found = self.seen.remove(place)?;
+        let increment = found.1.clone();
+        self.seen.push_back(found);
+        Some(increment)
+    }
+
+    fn keep(&mut self, node: usize, increment: Vec<f32>) {
+        let room = (KEPT_VALUES / increment.len().max(1)).min(KEPT_NODES);
+        self.seen.retain(|(seen, _)| *seen != node);
+        self.seen.push_back((node, increment));
+        while self.seen.len() > room {
+            self.seen.pop_front();
+        }
+    }
+
+    /// The increment of `child` from that of its parent; keeps its sibling's, which comes of the same noise.
+    fn bridge(&mut self, child: usize, whole: &[f32], length: usize) -> Vec<f32> {
         let parent = &self.nodes[self.nodes[child].parent];
         let Some(split) = parent.split else {
             return whole.to_vec();
@@ -182,22 +219,31 @@ impl Tree {
         let share = 1.0 / (parent.end - parent.start);
         let (left, right) = (split.midway - parent.start, parent.end - split.midway);
         let spread = (left * right * share).sqrt() as f32;
+        #[cfg(test)]
+        {
+            self.draws += 1;
+        }
         let noise = normal(self.rng, split.seed, length);
-        whole
+        let of_left: Vec<f32> = whole
             .iter()
             .zip(noise.data())
-            .map(|(&whole, &noise)| {
-                let of_left = left as f32 * whole * share as f32 + spread * noise;
-                if self.nodes[child].is_left {
-                    of_left
-                } else {
-                    whole - of_left
-                }
-            })
-            .collect()
+            .map(|(&whole, &noise)| left as f32 * whole * share as f32 + spread * noise)
+            .collect();
+        let of_right: Vec<f32> = whole
+            .iter()
+            .zip(&of_left)
+            .map(|(&whole, &of_left)| whole - of_left)
+            .collect();
+        let (own, sibling, other) = if self.nodes[child].is_left {
+            (of_left, split.right, of_right)
+        } else {
+            (of_right, split.left, of_left)
+        };
+        self.keep(sibling, other);
+        self.keep(child, own.clone());
+        own
     }
 }
-
 /// Standard normal noise as torchsde draws it for one interval.
 fn normal(rng: RngKind, seed: u32, length: usize) -> HostTensor {
     let mut noise = HostTensor::zeros([length]);
@@ -256,5 +302,54 @@ impl BrownianNoise {
             }
         }
         noise
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_changes_no_bit_and_saves_most_draws() {
+        let (start, end, length) = (0.029_f64, 14.6, 64);
+        let sigmas: Vec<f64> = (0..=20)
+            .map(|step| end * (start / end).powf(f64::from(step) / 20.0))
+            .collect();
+        let mut tree = Tree::new((RngKind::TorchCpu, 7), start, end, length);
+        let mut forgetful = 0;
+        for pair in sigmas.windows(2) {
+            let kept = tree.between(pair[1], pair[0], length);
+            // The same tree that has seen no increment.
+            let mut bare = tree.clone();
+            let before = bare.draws;
+            let mut sum = vec![0.0; length];
+            let mut parts = Vec::new();
+            bare.locate(0, round(pair[1]), round(pair[0]), &mut parts);
+            for (index, part) in parts.into_iter().enumerate() {
+                bare.seen.clear();
+                for (sum, value) in sum.iter_mut().zip(bare.increment(part, length)) {
+                    *sum = if index == 0 { value } else { *sum + value };
+                }
+            }
+            forgetful += bare.draws - before;
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&kept), bits(&sum));
+            assert!(tree.seen.len() <= KEPT_NODES);
+        }
+        assert!(tree.draws * 4 < forgetful, "{} of {forgetful}", tree.draws);
+        println!("{} draws where {forgetful} were made before", tree.draws);
+    }
+
+    #[test]
+    fn little_is_kept_of_large_latents() {
+        let length = KEPT_VALUES / 3;
+        let mut tree = Tree::new((RngKind::TorchCpu, 1), 0.03, 14.6, 4);
+        for node in 1..9 {
+            tree.keep(node, vec![0.0; length]);
+        }
+        assert_eq!(tree.seen.len(), 3);
+        assert!(tree.kept(8).is_some() && tree.kept(5).is_none());
+        tree.keep(9, vec![0.0; KEPT_VALUES + 1]);
+        assert!(tree.seen.is_empty());
     }
 }

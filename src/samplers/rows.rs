@@ -623,7 +623,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         label: "DDIM CFG++",
         aliases: &[],
         class_names: &[],
-        help: "DDIM that stays closer to the model's own pictures; guidance 1 to 2, 20 steps",
+        help: "DDIM that stays closer to the model's own pictures; guidance 0.4 to 1, 20 steps",
         coordinates: Coordinates::VariancePreserving,
         unconditional: true,
         evaluations: 1,

@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod cancel;
 mod chosen;
+mod command_line;
 mod explain;
 mod failure;
 mod gallery;
@@ -27,12 +28,10 @@ mod report;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match run(command_line::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),
     }

@@ -1,8 +1,10 @@
 //! What the samplers are held to: diffusers' own numbers, and properties of all of them.
 
 mod brownian;
+mod convergence;
 mod k_trajectories;
 mod oracles;
+mod plot;
 mod properties;
 mod registry;
 mod scaled;

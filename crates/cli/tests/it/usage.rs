@@ -203,6 +203,30 @@ fn without_a_model_in_the_box_one_must_be_named() {
 }
 
 #[test]
+fn levels_on_the_command_line_outrank_those_of_the_environment() {
+    let place = Place::new();
+    let of = |name: &str, value: &str, arguments: &[&str]| {
+        let mut command = place.command(&["generate", "a", "--model", "absent"]);
+        Run::of(command.args(arguments).env(name, value).output().unwrap()).stderr
+    };
+    for (name, value, arguments) in [
+        ("TINTYPE_STEPS", "7", ["--sigmas", "5,2"]),
+        ("TINTYPE_SCHEDULE", "karras", ["--timesteps", "900,2"]),
+        ("TINTYPE_SIGMAS", "5,2", ["--steps", "3"]),
+    ] {
+        let stderr = of(name, value, &arguments);
+        assert!(stderr.contains("absent"), "{name}: {stderr}");
+        assert!(!stderr.contains("cannot be used with"), "{name}: {stderr}");
+    }
+    let stderr = of(
+        "TINTYPE_STEPS",
+        "7",
+        &["--sigmas", "5,2", "--schedule", "karras"],
+    );
+    assert!(stderr.contains("cannot be used with"), "{stderr}");
+}
+
+#[test]
 fn the_environment_stands_in_for_flags_and_flags_win() {
     let place = Place::new();
     let arguments = ["generate", "a cat", "--model", "nowhere"];
