@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::plan::Plan;
+use super::plan::{Plan, Step};
 use super::schedule::{NoiseSchedule, ScheduleKind, Settings};
 use super::{Euler, Run, Sampler, maths};
 use crate::error::{Error, Result};
@@ -31,7 +31,8 @@ impl Lms {
     /// The levels of diffusers' `LMSDiscreteScheduler`, which are Euler's.
     ///
     /// # Errors
-    /// `Unsupported` for limits of Karras' curve, which that scheduler alone does not obey.
+    /// `Unsupported` for limits of Karras' curve, which that scheduler alone does not obey, and `InvalidConfig` for
+    /// more steps than there are noise levels.
     pub(super) fn plan_of_checkpoint(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
         let settings = schedule.settings();
         let limited = settings.sigma_min.or(settings.sigma_max).is_some();
@@ -41,7 +42,15 @@ impl Lms {
             )
             .with_hint("name a schedule yourself"));
         }
-        Euler::plan(schedule, steps)
+        let plan = Euler::plan(schedule, steps)?;
+        let stands = |step: &Step| step.from.sigma <= step.to.sigma;
+        if plan.steps().iter().any(stands) {
+            return Err(Error::invalid(format!(
+                "{steps} steps leave two with the same noise level, which lms cannot pass"
+            ))
+            .with_hint("ask for fewer steps"));
+        }
+        Ok(plan)
     }
 }
 

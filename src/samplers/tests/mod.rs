@@ -1,6 +1,7 @@
 //! What the samplers are held to: diffusers' own numbers, and properties of all of them.
 
 mod brownian;
+mod checkpoints;
 mod convergence;
 mod k_trajectories;
 mod oracles;
