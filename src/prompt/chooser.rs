@@ -296,12 +296,18 @@ mod tests {
         let default = PromptOptions::default();
         let deep = "{a|".repeat(10_000) + "b" + &"}".repeat(10_000);
         assert!(Chooser::new(&deep, None, &default).is_err());
-        assert!(Chooser::new("{65$$a|b}", None, &default).is_err());
+        assert!(Chooser::new("{33$$a|b}", None, &default).is_err());
         assert!(Chooser::new("{0::a|0::b}", None, &default).is_err());
         for text in ["{", "{}", "{a}", "[|", "{a|b} "] {
             let long = text.repeat((1 << 20) / text.len());
             let mut chooser = Chooser::new(&long, None, &default).unwrap();
             chooser.picture(0, 1).unwrap();
+        }
+        let list = format!("{{32$${}}}", "a|".repeat(127));
+        let long = list.repeat((1 << 20) / list.len());
+        for choices in [Choices::Random, Choices::Combinatorial] {
+            let mut chooser = Chooser::new(&long, None, &options(None, choices)).unwrap();
+            chooser.picture(3, 1).unwrap();
         }
         for (open, close) in [("[", "}"), ("{[}|", "}")] {
             let long = open.repeat(200_000) + &close.repeat(200_000);

@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 use crate::weights::without_non_numbers;
 use graph::Graph;
 
+/// Longest graph that is read; those made by hand have some hundred kilobytes at most.
+const MAX_BYTES: usize = 4 << 20;
 /// Keyword of the graph that ran.
 const PROMPT: &str = "prompt";
 /// Keyword of the graph on the screen.
@@ -47,6 +49,12 @@ pub(super) fn recording(texts: &[(String, String)]) -> Result<Option<Recording>>
 }
 
 fn json(keyword: &str, text: &str) -> Result<Value> {
+    if text.len() > MAX_BYTES {
+        return Err(Error::malformed(format!(
+            "the text {keyword:?} has {} bytes, expected a graph of at most {MAX_BYTES}",
+            text.len()
+        )));
+    }
     serde_json::from_str(&without_non_numbers(text)).map_err(|error| {
         Error::malformed(format!(
             "the text {keyword:?} begins as ComfyUI's graph and is not readable as JSON: {error}"

@@ -213,6 +213,10 @@ fn damaged_graphs_are_errors_and_large_ones_bounded() {
         ("{\"3\": {}}".to_owned(), "node 3 has no class_type"),
         ("{\"3\": ".to_owned(), "not readable as JSON"),
         (
+            format!("{{\"3\": [{}0]}}", "[],".repeat(2 << 20)),
+            "expected a graph of at most",
+        ),
+        (
             "{\"3\": ".to_owned() + &"[".repeat(100_000),
             "not readable as JSON",
         ),

@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::prompt::attention::shortened;
 
 /// Most options that are taken at once.
-const MAX_TAKEN: usize = 64;
-/// Longest list whose orders are counted one by one.
-const MAX_COUNTED: usize = 128;
+const MAX_TAKEN: usize = 32;
+/// Most steps in counting the orders of a list: its length times how many are taken. A prompt may have thousands of lists.
+const MAX_STEPS: usize = 4096;
 
 /// How many, and what is between them where that is said.
 static BOUNDS: LazyLock<Regex> = LazyLock::new(|| {
@@ -80,6 +80,19 @@ impl Several {
         self.least.min(count)..=self.most.unwrap_or(count).min(count)
     }
 
+    fn check(&self, ways: &[u128]) -> Result<()> {
+        let most = *self.range(ways.len()).end();
+        if ways.len() * most.max(1) <= MAX_STEPS {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{most} of a list of {} options have more combinations than can be counted, expected at most {} options",
+            ways.len(),
+            MAX_STEPS / most.max(1)
+        ))
+        .with_hint("let the seed choose, without combinations"))
+    }
+
     /// Options by chance, in the order in which they are drawn.
     pub(super) fn random(&self, options: &[ChoiceOption], state: &mut u64) -> Vec<usize> {
         // What has the weight 0 is never taken.
@@ -110,7 +123,7 @@ impl Several {
     /// # Errors
     /// When the list is too long to be counted through.
     pub(super) fn combinations(&self, ways: &[u128]) -> Result<u128> {
-        check(ways)?;
+        self.check(ways)?;
         let counts = self.range(ways.len()).map(|count| orders(ways, count));
         Ok(counts.fold(0, u128::saturating_add))
     }
@@ -121,7 +134,7 @@ impl Several {
     /// # Errors
     /// As [`combinations`](Self::combinations).
     pub(super) fn numbered(&self, ways: &[u128], mut number: u128) -> Result<Vec<(usize, u128)>> {
-        check(ways)?;
+        self.check(ways)?;
         let mut left: Vec<usize> = (0..ways.len()).collect();
         let mut taken = Vec::new();
         let mut wanted = 0;
@@ -155,18 +168,6 @@ impl Several {
         }
         Ok(taken)
     }
-}
-
-fn check(ways: &[u128]) -> Result<()> {
-    if ways.len() <= MAX_COUNTED {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "a list of {} options of which several are taken has more combinations than can be counted, expected at most \
-         {MAX_COUNTED} options",
-        ways.len()
-    ))
-    .with_hint("let them be chosen by the seed"))
 }
 
 /// In how many ways `count` of them can be taken one after the other: `count!` times the sum of the products of all
@@ -207,9 +208,9 @@ mod tests {
         for text in ["a$$b|c", "2$a", "$$a", "2::a", "a|2$$b"] {
             assert!(Several::parse(text).unwrap().is_none(), "{text}");
         }
-        for text in ["65$$a", "1-99999999999999999999999$$a"] {
+        for text in ["33$$a", "1-99999999999999999999999$$a"] {
             let error = Several::parse(text).unwrap_err();
-            assert!(error.message().contains("at most 64"), "{error}");
+            assert!(error.message().contains("at most 32"), "{error}");
         }
     }
 
@@ -233,9 +234,11 @@ mod tests {
             .map(|number| several.numbered(&ways, number).unwrap())
             .collect();
         assert_eq!(all.len() as u128, count);
-        assert!(several.combinations(&[1; 129]).is_err());
+        assert!(several.combinations(&vec![1; 2048]).is_ok());
+        let error = several.combinations(&vec![1; 2049]).unwrap_err();
+        assert!(error.message().contains("at most 2048"), "{error}");
         // Beyond what can be counted it still ends.
-        let (all, _) = Several::parse("64$$").unwrap().unwrap();
-        assert_eq!(all.numbered(&[9; 100], 7).unwrap().len(), 64);
+        let (all, _) = Several::parse("32$$").unwrap().unwrap();
+        assert_eq!(all.numbered(&[9; 128], 7).unwrap().len(), 32);
     }
 }

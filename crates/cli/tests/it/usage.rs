@@ -370,6 +370,9 @@ fn prompts_are_explained() {
     let folder = place.path("cards").canonicalize().unwrap();
     let text = text.replace(&folder.display().to_string(), "CARDS");
     assert_expected("explain", &text);
+    let asked = place.run(["explain", "(embedding:x:1.5)", "--json"]).ok();
+    let asked: serde_json::Value = serde_json::from_str(&asked).unwrap();
+    assert_eq!(asked["embeddings"], serde_json::json!(["embedding:x"]));
     let document = place.run(["explain", "a (cat:1.5)", "--json"]).ok();
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();
     let token = &document["parts"][0]["texts"][0]["chunks"][0]["tokens"][1];
