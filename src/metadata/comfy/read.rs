@@ -9,13 +9,14 @@ use crate::error::Result;
 use crate::metadata::Recording;
 
 /// Samplers that draw noise on their way, from the device they ran on.
-const FRESH_NOISE: [&str; 8] = [
+const FRESH_NOISE: [&str; 9] = [
     "euler_ancestral",
     "euler_ancestral_cfg_pp",
     "dpm_2_ancestral",
     "dpmpp_2s_ancestral",
     "res_multistep_ancestral",
     "er_sde",
+    "sa_solver",
     "ddpm",
     "lcm",
 ];
