@@ -1,8 +1,9 @@
-"""Records final latents of every sampler on the fixtures' tiny SD1.5: tests/data/samplers/unet.json.
+"""Records final latents of every sampler on the fixtures' tiny SD1.5 and SD2.1: tests/data/samplers/unet.json.
 
 Run: python tools/reference/unet_runs.py   (needs requirements.txt and requirements-samplers.txt)
 k-diffusion's samplers, those written out in webui_samplers.py, and diffusers' schedulers, each on the same UNet with
-the same text and noise; guidance at 5 steps, none at 10 and 20 but for the methods that need it.
+the same text and noise; guidance at 5 steps, none at 10 and 20 but for the methods that need it. SD2.1, which predicts v,
+for 10 steps.
 """
 
 import json
@@ -53,12 +54,16 @@ def cases() -> list:
     rows = []
 
     def add(sampler, **more):
-        for steps in k.STEPS if sampler != "dpm_adaptive" else (10,):
+        runs = [*(("sd15", steps) for steps in k.STEPS), ("sd21", 10)]
+        if sampler == "dpm_adaptive":
+            # It takes no number of steps, and on the other model starts that differ by 1e-6 end 7e-2 apart.
+            runs = [("sd15", 10)]
+        for family, steps in runs:
             guidance = 3.0 if steps == 5 or sampler in CFG_PP else 1.0
             if sampler == "ddim_cfg_pp" and steps == 5:
                 # What the webui makes of 7.5.
                 guidance = 0.6
-            rows.append({"sampler": sampler, "steps": steps, "guidance": guidance, **more})
+            rows.append({"family": family, "sampler": sampler, "steps": steps, "guidance": guidance, **more})
 
     for sampler in ("ddim_cfg_pp", "dpm_fast", "dpm_adaptive", *k.K_DIFFUSION, *k.WRITTEN_HERE):
         # Without a schedule these two follow diffusers.
@@ -70,14 +75,15 @@ def cases() -> list:
 
 def record(parts: dict, case: dict) -> torch.Tensor:
     unet = Unet(parts, case["guidance"])
-    case = {**case, "seed": SEED, "prediction": "epsilon"}
+    prediction = parts["scheduler"].config.get("prediction_type", "epsilon")
+    case = {**case, "seed": SEED, "prediction": prediction}
     if case["sampler"] == "ddim_cfg_pp":
-        # The fixture's configuration has set_alpha_to_one false.
+        # The fixtures' configurations have set_alpha_to_one false.
         return k.ddim_cfg_pp(case, unet, unet.without, SHAPE, k.alphas_cumprod()[0].item())
     if case["sampler"] in OF_DIFFUSERS and "schedule" not in case:
         sampler_cases.BASES["fixture"] = dict(parts["scheduler"].config)
         return torch.tensor(sampler_cases.run({**case, "base": "fixture"}, unet, SHAPE)[1])
-    return k.run(case, Model("epsilon", unet, unet.without), SHAPE)
+    return k.run(case, Model(prediction, unet, unet.without), SHAPE)
 
 
 def main() -> None:
@@ -87,9 +93,9 @@ def main() -> None:
                                  tcd=diffusers.TCDScheduler, **k.OF_CHECKPOINTS)
     rows = []
     with tempfile.TemporaryDirectory() as work, torch.no_grad():
-        parts = models.load("sd15", Path(work))
+        parts = {family: models.load(family, Path(work)) for family in ("sd15", "sd21")}
         for case in cases():
-            latents = record(parts, case).flatten()
+            latents = record(parts[case["family"]], case).flatten()
             assert latents.isfinite().all(), case
             rows.append({**case, "latents": [float(f"{value:.7g}") for value in latents.tolist()]})
     meta = {"torch": torch.__version__, "k-diffusion": VERSION, "diffusers": diffusers.__version__}
