@@ -17,7 +17,11 @@
     reason = "vector code must be compiled inside the function that enables its features"
 )]
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+mod arena;
 mod attention;
+mod buffer;
 mod conv;
 mod elementwise;
 mod error;
@@ -36,7 +40,9 @@ mod shared;
 mod simd;
 mod winograd;
 
+pub use arena::{Arena, Lease};
 pub use attention::{Attention, Causality, attention, attention_bf16};
+pub use buffer::Buffer;
 pub use conv::{
     Conv2d, ConvKernel, ConvShape, ConvUse, ConvWeight, Padding, Precision, WinogradTile, conv2d,
 };
@@ -51,5 +57,5 @@ pub use layout::{
     concat_channels, embedding, narrow_channels, nchw_to_nhwc, nhwc_to_nchw, upsample_nearest,
 };
 pub use matmul::{Linear, PackedMatrix, linear};
-pub use norm::{Activation, GroupNorm, LayerNorm, group_norm, layer_norm};
+pub use norm::{Activation, GroupAffine, GroupNorm, LayerNorm, Normed, group_norm, layer_norm};
 pub use peak::peak_flops;

@@ -2,7 +2,7 @@
 //!
 //! Coefficients are our own weighted least-squares minimax fits in f64, rounded to f32.
 
-use crate::simd::Simd;
+use crate::simd::{Simd, Words};
 
 /// Adding and subtracting this rounds a small f32 to the nearest integer and leaves it in the low bits.
 const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
@@ -72,6 +72,16 @@ pub(crate) fn swish<S: Simd>(s: S, x: S::V, factor: f32) -> S::V {
     s.div(x, s.add(s.splat(1.0), e))
 }
 
+/// x / (1 + exp(-x)) within 3e-4 of itself or 1e-30, no division: where the result is rounded to bf16.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[inline(always)]
+pub(crate) fn swish_rough<S: Words>(s: S, x: S::V) -> S::V {
+    // Below -100 the result is nothing; NaN stays NaN.
+    let z = s.mul(x, s.splat(-std::f32::consts::LOG2_E));
+    let e = s.exp2(s.min(s.splat(120.0), z));
+    s.mul(x, s.reciprocal_rough(s.add(s.splat(1.0), e)))
+}
+
 /// x Phi(x), the exact GELU: absolute error below 3e-7 max(1, |x|).
 #[inline(always)]
 pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
@@ -88,4 +98,32 @@ pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
     let e = exp(s, s.mul(s.mul(z, z), s.splat(-0.5)));
     let tail = s.mul(s.mul(p, t), e);
     s.mul(x, s.if_negative(x, tail, s.sub(s.splat(1.0), tail)))
+}
+
+/// Phi(x) - 1/2 = x P(x^2) for |x| <= 3.9.
+const PHI: [f32; 7] = [
+    0.398_085_6,
+    -0.064_869_47,
+    0.008_913_786,
+    -0.000_844_511_8,
+    5.123_726e-5,
+    -1.770_494_7e-6,
+    2.627_147_6e-8,
+];
+const PHI_LIMIT: f32 = 3.9;
+
+/// x Phi(x) within 1.5e-4, no division: for gates whose products are of 16 bits.
+#[inline(always)]
+pub(crate) fn gelu_coarse<S: Simd>(s: S, x: S::V) -> S::V {
+    let z = s.min(s.splat(PHI_LIMIT), s.max(s.splat(-PHI_LIMIT), x));
+    let t = s.mul(z, z);
+    let mut p = s.splat(PHI[6]);
+    p = s.mul_add(p, t, s.splat(PHI[5]));
+    p = s.mul_add(p, t, s.splat(PHI[4]));
+    p = s.mul_add(p, t, s.splat(PHI[3]));
+    p = s.mul_add(p, t, s.splat(PHI[2]));
+    p = s.mul_add(p, t, s.splat(PHI[1]));
+    p = s.mul_add(p, t, s.splat(PHI[0]));
+    let phi = s.mul_add(p, z, s.splat(0.5));
+    s.mul(x, s.min(s.splat(1.0), s.max(s.splat(0.0), phi)))
 }

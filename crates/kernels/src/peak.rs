@@ -17,8 +17,7 @@ const PROBES: usize = 5;
 /// Floating-point operations a second that all threads of the current pool reach together, on the instruction set kernels
 /// called from this thread use.
 ///
-/// f32 is measured in registers; 16-bit products by the innermost kernel on operands in the first cache, since AMX has no
-/// registers to loop on alone.
+/// f32 is measured in registers; 16-bit products by the innermost kernel on operands in the first cache.
 pub fn peak_flops(precision: Precision) -> f64 {
     let isa = Isa::current();
     let of_thread = || match precision {
@@ -26,6 +25,12 @@ pub fn peak_flops(precision: Precision) -> f64 {
             dispatch(isa, MultiplyAdd(rounds));
             (rounds * SUMS * 2) as f64 * lanes(isa)
         }),
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Precision::Fast if isa == Isa::Amx => {
+            let probe = crate::amx::Probe::new();
+            // SAFETY: `Isa::Amx` is handed out only where AMX is ready.
+            best(|rounds| unsafe { probe.multiply(rounds.div_ceil(100)) })
+        }
         Precision::Fast => {
             let mut tile = L1Tile::new();
             best(|rounds| tile.multiply(isa, rounds))

@@ -2,15 +2,20 @@
 
 use std::cell::RefCell;
 
+use crate::buffer::Buffer;
+
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Buffers a thread keeps; kernels nest at most three.
-const KEPT: usize = 3;
+/// Buffers a thread keeps; kernels nest at most four.
+const KEPT: usize = 4;
 
 /// Largest buffer kept, in values: 64 MiB, the keys and values of a 64x64 map several times over.
 const KEPT_LEN: usize = 16 * 1024 * 1024;
+
+/// Values of a large page.
+const LARGE: usize = 512 * 1024;
 
 /// Runs `body` with `len` values of work memory, whose contents are whatever was left there.
 ///
@@ -26,7 +31,9 @@ pub(crate) fn with<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
             .unwrap_or_default()
     });
     if buffer.len() < len {
-        buffer = vec![0.0; len];
+        // From a quarter of a large page on, whole ones.
+        let whole = len.next_multiple_of(LARGE);
+        buffer = Buffer::zeroed(if len < LARGE / 4 { len } else { whole });
     }
     let result = body(&mut buffer[..len]);
     SPARE.with_borrow_mut(|spare| {

@@ -52,7 +52,6 @@ impl SpatialAttention {
         let groups = config.norm_num_groups;
         let spec = AttentionSpec {
             qkv_bias: Bias::With,
-            upcast: true,
             ..AttentionSpec::new(channels, 1, channels)
         };
         Ok(Self {

@@ -1,7 +1,9 @@
 //! Channels-last activations.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use tintype_kernels as kernels;
 
 use super::KernelResult;
 use super::pool::{Buffer, Pool};
@@ -12,11 +14,38 @@ use crate::nn::profile::Account;
 /// `(batch, height, width, channels)`, contiguous; tokens are one row of `width` elements.
 #[derive(Clone)]
 pub(in crate::nn) struct Array {
-    data: Arc<Buffer>,
+    data: Arc<Content>,
     batch: usize,
     height: usize,
     width: usize,
     channels: usize,
+}
+
+/// Values, or what makes them when somebody wants them.
+struct Content {
+    values: OnceLock<Buffer>,
+    pending: Option<PendingNorm>,
+    pool: Arc<Pool>,
+}
+
+/// A group norm whose sums are known, and which a convolution may carry out while it reads.
+pub(super) struct PendingNorm {
+    pub(super) parts: Vec<Array>,
+    pub(super) affine: kernels::GroupAffine,
+    pub(super) activation: kernels::Activation,
+}
+
+impl PendingNorm {
+    /// Calls `body` with the norm.
+    pub(super) fn with<T>(&self, body: impl FnOnce(kernels::Normed<'_>) -> Result<T>) -> Result<T> {
+        let sources: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| (part.data(), part.channels()))
+            .collect();
+        let normed = self.affine.normed(&sources, self.activation);
+        body(normed.op("group_norm")?)
+    }
 }
 
 impl fmt::Debug for Array {
@@ -37,13 +66,44 @@ impl Array {
     ) -> Result<Self> {
         let mut data = pool.take(batch * height * width * channels);
         pool.profiler().time(account, || fill(&mut data))?;
+        let content = Content {
+            values: data.into(),
+            pending: None,
+            pool: Arc::clone(pool),
+        };
         Ok(Self {
-            data: Arc::new(data),
+            data: Arc::new(content),
             batch,
             height,
             width,
             channels,
         })
+    }
+
+    /// An array whose values are made when they are first asked for.
+    pub(super) fn pending(
+        pool: &Arc<Pool>,
+        [batch, height, width, channels]: [usize; 4],
+        norm: PendingNorm,
+    ) -> Self {
+        let content = Content {
+            values: OnceLock::new(),
+            pending: Some(norm),
+            pool: Arc::clone(pool),
+        };
+        Self {
+            data: Arc::new(content),
+            batch,
+            height,
+            width,
+            channels,
+        }
+    }
+
+    /// The norm that waits, while nobody has asked for its values.
+    pub(super) fn waiting(&self) -> Option<&PendingNorm> {
+        let made = self.data.values.get().is_some();
+        self.data.pending.as_ref().filter(|_| !made)
     }
 
     /// From `(batch, channels, height, width)`.
@@ -57,10 +117,7 @@ impl Array {
             pool,
             bhwc,
             || Account::moving("upload", bhwc),
-            |out| {
-                tintype_kernels::nchw_to_nhwc(values, batch, channels, height * width, out)
-                    .op("upload")
-            },
+            |out| kernels::nchw_to_nhwc(values, batch, channels, height * width, out).op("upload"),
         )
     }
 
@@ -86,7 +143,7 @@ impl Array {
     pub(in crate::nn) fn map_to_host(&self) -> Result<HostTensor> {
         let mut host = HostTensor::zeros(self.map_dims());
         let pixels = self.height * self.width;
-        tintype_kernels::nhwc_to_nchw(
+        kernels::nhwc_to_nchw(
             self.data(),
             self.batch,
             self.channels,
@@ -143,11 +200,23 @@ impl Array {
         self.channels
     }
 
+    /// The values.
     pub(super) fn data(&self) -> &[f32] {
-        &self.data
+        self.data.values.get_or_init(|| {
+            let pool = &self.data.pool;
+            let mut values = pool.take(self.rows() * self.channels);
+            if let Some(norm) = &self.data.pending {
+                let account = || Account::moving("group norm", self.bhwc());
+                let written = pool.profiler().time(account, || {
+                    norm.with(|normed| normed.write(&mut values).op("group_norm"))
+                });
+                written.expect("a norm of other sizes than its sums, this is a bug");
+            }
+            values
+        })
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {
-        self.data.pool()
+        &self.data.pool
     }
 }

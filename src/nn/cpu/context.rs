@@ -64,6 +64,9 @@ impl Context {
                 kernel.packed_bytes(elements)
             }
             [_, _] if self.precision == Precision::Fast => 2 * elements,
+            [_, _] if self.memory == MemoryUse::Normal => {
+                kernels::PackedMatrix::exact_bytes(elements)
+            }
             _ => 4 * elements,
         }
     }

@@ -8,10 +8,11 @@ use super::super::conv2d::{Conv2dSpec, Padding};
 use super::super::norm::Activation;
 use super::super::weight::decode_f32;
 use super::super::{Bias, Scope};
+use super::array::PendingNorm;
 use super::{Array, Context, KernelResult, Pool};
 use crate::error::Result;
-use crate::nn::Precision;
 use crate::nn::profile::Account;
+use crate::nn::{MemoryUse, Precision};
 
 /// Reads a tensor as f32; `None` when planning.
 pub(in crate::nn) fn values(
@@ -50,7 +51,11 @@ impl Product {
             return Ok(None);
         }
         let pack = match context.precision_of(&scopes[0]) {
-            Precision::F32 => kernels::PackedMatrix::from_out_in,
+            // What is to be exact has few rows, and its error would be in every pixel alike.
+            Precision::F32 if scopes[0].is_exact() || context.memory == MemoryUse::Low => {
+                kernels::PackedMatrix::from_out_in
+            }
+            Precision::F32 => kernels::PackedMatrix::exact_from_out_in,
             Precision::Fast => kernels::PackedMatrix::bf16_from_out_in,
         };
         let weight = pack(&weights, outputs, inputs).op("pack")?;
@@ -118,12 +123,19 @@ impl Gated {
         inner: usize,
     ) -> Result<Option<Self>> {
         let scopes = std::slice::from_ref(scope);
-        if context.precision_of(scope) == Precision::F32 {
+        let exact = context.precision_of(scope) == Precision::F32;
+        let small = context.memory == MemoryUse::Low;
+        if exact && (small || !kernels::PackedGeglu::suits_exact()) {
             let proj = Product::load(context, scopes, (dim, 2 * inner), Bias::With)?;
             return Ok(proj.map(|proj| Self::Apart { proj, inner }));
         }
+        let pack = if exact {
+            kernels::PackedGeglu::exact_from_out_in
+        } else {
+            kernels::PackedGeglu::from_out_in
+        };
         let weight = values(scope, "weight", &[2 * inner, dim])?
-            .map(|weight| kernels::PackedGeglu::from_out_in(&weight, inner, dim).op("pack"))
+            .map(|weight| pack(&weight, inner, dim).op("pack"))
             .transpose()?;
         let bias = values(scope, "bias", &[2 * inner])?;
         Ok(weight.zip(bias).map(|(weight, bias)| Self::Fused {
@@ -142,7 +154,7 @@ impl Gated {
         let (rows, inner) = (x.rows(), weight.inner());
         let account = || Account {
             kind: "gated linear",
-            kernel: "geglu-bf16",
+            kernel: weight.kernel(),
             shape: format!("{rows} {inputs}>2x{inner}"),
             flops: 4.0 * rows as f64 * inputs as f64 * inner as f64,
         };
@@ -234,8 +246,12 @@ impl Conv {
             }
             bias => bias,
         };
+        let waiting = x
+            .waiting()
+            .filter(|_| self.weight.takes_normed(spec.stride));
         let call = kernels::Conv2d {
-            x: x.data(),
+            x: if waiting.is_some() { &[] } else { x.data() },
+            normed: None,
             batch,
             height,
             width,
@@ -257,8 +273,12 @@ impl Conv {
         let (out_height, out_width) = call.out_size().op(op)?;
         let dims = [batch, out_height, out_width, spec.out_channels];
         let account = || self.account(spec, [batch, out_height, out_width]);
-        Array::build(x.pool(), dims, account, |out| {
-            kernels::conv2d(&call, out).op(op)
+        Array::build(x.pool(), dims, account, |out| match waiting {
+            None => kernels::conv2d(&call, out).op(op),
+            Some(norm) => norm.with(|normed| {
+                let normed = Some(normed);
+                kernels::conv2d(&kernels::Conv2d { normed, ..call }, out).op(op)
+            }),
         })
     }
 
@@ -325,6 +345,17 @@ impl Gain {
             },
         };
         let dims = [batch, height, width, self.weight.len()];
+        if kernels::Normed::suits() {
+            // A convolution there writes its input anew anyway.
+            let account = || Account::moving("group norm", dims);
+            let sums = || kernels::GroupAffine::of(&call).op(op);
+            let norm = PendingNorm {
+                affine: first.pool().profiler().time(account, sums)?,
+                parts: parts.iter().copied().cloned().collect(),
+                activation: call.activation,
+            };
+            return Ok(Array::pending(first.pool(), dims, norm));
+        }
         let account = || Account::moving("group norm", dims);
         Array::build(first.pool(), dims, account, |out| {
             kernels::group_norm(&call, out).op(op)

@@ -3,6 +3,8 @@
 //! Blocked with a running softmax (Rabe and Staats, arXiv:2112.05682; Dao et al., arXiv:2205.14135): for each block of
 //! queries the keys pass by in blocks, so no (queries, keys) matrix ever exists. Keys and values are packed once a call.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod bf16;
 mod block;
 mod fold;
@@ -69,6 +71,11 @@ pub fn attention(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
 /// As [`attention`].
 pub fn attention_bf16(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
     if check_sizes(call, out)? {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if crate::isa::Isa::current() == crate::isa::Isa::Amx {
+            amx::run(call, out);
+            return Ok(());
+        }
         bf16::run(call, out);
     }
     Ok(())

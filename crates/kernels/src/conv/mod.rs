@@ -10,9 +10,20 @@ pub use choice::{ConvKernel, ConvUse, Precision, WinogradTile};
 use weight::Form;
 pub use weight::{ConvShape, ConvWeight};
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use std::ops::Range;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::amx;
 use crate::error::{Result, check, check_len, product};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::half::HalfMatrix;
 use crate::layout::nearest;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::matmul::PackedMatrix;
 use crate::matmul::{Epilogue, LeftSide, product_with};
+
+use crate::norm::Normed;
 use crate::winograd;
 
 /// Zeros around the input, in pixels.
@@ -43,8 +54,10 @@ impl Padding {
 /// One call of [`conv2d`].
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2d<'a> {
-    /// `(batch, height, width, in_channels)`, contiguous.
+    /// `(batch, height, width, in_channels)`, contiguous; empty where `normed` stands for it.
     pub x: &'a [f32],
+    /// The input as a group norm not carried out yet, for weights that [take](ConvWeight::takes_normed) one.
+    pub normed: Option<Normed<'a>>,
     /// Pictures.
     pub batch: usize,
     /// Rows of `x`.
@@ -76,6 +89,7 @@ impl<'a> Conv2d<'a> {
     ) -> Self {
         Self {
             x,
+            normed: None,
             batch,
             height,
             width,
@@ -134,12 +148,14 @@ pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
     let (oh, ow) = call.out_size()?;
     let shape = call.weight.shape();
     let (c, o) = (shape.in_channels, shape.out_channels);
-    check_len(
-        OP,
-        "x",
-        call.x.len(),
-        product(OP, "x", &[call.batch, call.height, call.width, c])?,
-    )?;
+    let inputs = product(OP, "x", &[call.batch, call.height, call.width, c])?;
+    if let Some(normed) = &call.normed {
+        let takes = call.weight.takes_normed(call.stride);
+        check(OP, "normed", takes, "a weight that takes one", 1)?;
+        check_len(OP, "normed", normed.len(), inputs)?;
+    } else {
+        check_len(OP, "x", call.x.len(), inputs)?;
+    }
     let len = product(OP, "out", &[call.batch, oh, ow, o])?;
     check_len(OP, "out", out.len(), len)?;
     if let Some(bias) = call.channel_bias {
@@ -170,23 +186,47 @@ pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
         size: (oh, ow),
         upsampled,
         zeros: &zeros,
+        rough: call.weight.kernel() == ConvKernel::DirectBf16,
     };
+    compute(&window, epilogue, out)
+}
+
+/// Runs the kernel that the weight is packed for.
+fn compute(window: &Window<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) -> Result<()> {
+    let (call, (oh, ow)) = (window.call, window.size);
+    let shape = call.weight.shape();
+    let c = shape.in_channels;
     let taps = shape.kernel_h * shape.kernel_w;
     match &call.weight.form {
         Form::Matrix(matrix) => {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            if let Some((weight, values)) = window.for_amx(matrix) {
+                let map = amx::Map::new(
+                    window,
+                    (call.batch, (oh, ow)),
+                    ((shape.kernel_h, shape.kernel_w), call.stride),
+                    (c, values),
+                );
+                let work = amx::Work {
+                    left: &map,
+                    weights: [weight.panels()],
+                };
+                amx::run(&work, &amx::Plain(epilogue), out);
+                return Ok(());
+            }
             let sizes = (call.batch * oh * ow, taps, c);
-            product_with(matrix, sizes, epilogue, &window, out);
+            product_with(matrix, sizes, epilogue, window, out);
         }
         Form::Winograd(weight) => {
             check(
-                OP,
+                "conv2d",
                 "stride",
                 call.stride == 1,
                 "1, as Winograd weights need",
                 call.stride,
             )?;
             let call = winograd::Call {
-                window: &window,
+                window,
                 weight,
                 batch: call.batch,
                 size: (oh, ow),
@@ -208,6 +248,55 @@ struct Window<'a> {
     upsampled: (usize, usize),
     /// What lies outside the picture: one pixel of zeros.
     zeros: &'a [f32],
+    /// Whether values are rounded to bf16.
+    rough: bool,
+}
+
+impl Window<'_> {
+    /// The input pixel at a place of the padded picture, unless that is padding.
+    fn source(&self, (y, x): (usize, usize)) -> Option<(usize, usize)> {
+        let call = self.call;
+        let (height, width) = self.upsampled;
+        // A pixel before the padding wraps to a huge number, so one comparison finds both sides.
+        let y = y.wrapping_sub(call.padding.top);
+        let x = x.wrapping_sub(call.padding.left);
+        (y < height && x < width).then(|| {
+            (
+                nearest(y, call.height, height),
+                nearest(x, call.width, width),
+            )
+        })
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl Window<'_> {
+    /// The weight, where AMX is there and can read the pixels as they lie; a window of one pixel is a row of a matrix.
+    fn for_amx<'m>(&self, matrix: &'m PackedMatrix) -> Option<(&'m HalfMatrix, amx::Values)> {
+        let takes = self.call.weight.takes_normed(self.call.stride);
+        matrix.halves().filter(|_| takes)
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl amx::Pixels for Window<'_> {
+    fn pixel<'s>(
+        &'s self,
+        (picture, y, x): (usize, usize, usize),
+        channels: Range<usize>,
+        room: &'s mut [f32],
+    ) -> &'s [f32] {
+        let Some(normed) = &self.call.normed else {
+            return &self.run((picture, y, x), (0, 0))[channels];
+        };
+        let Some((y, x)) = self.source((y, x)) else {
+            return &self.zeros[channels];
+        };
+        let room = &mut room[..channels.len()];
+        let pixel = y * self.call.width + x;
+        normed.pixel((picture, pixel), channels, self.rough, room);
+        room
+    }
 }
 
 impl<'a> LeftSide<'a> for Window<'a> {
@@ -229,17 +318,9 @@ impl<'a> LeftSide<'a> for Window<'a> {
 
     fn run(&self, (picture, y, x): Self::Row, (ky, kx): Self::Tap) -> &'a [f32] {
         let call = self.call;
-        let (height, width) = self.upsampled;
-        // A pixel before the padding wraps to a huge number, so one comparison finds both sides.
-        let y = (y + ky).wrapping_sub(call.padding.top);
-        let x = (x + kx).wrapping_sub(call.padding.left);
-        if y >= height || x >= width {
+        let Some((y, x)) = self.source((y + ky, x + kx)) else {
             return self.zeros;
-        }
-        let (y, x) = (
-            nearest(y, call.height, height),
-            nearest(x, call.width, width),
-        );
+        };
         let c = self.zeros.len();
         &call.x[((picture * call.height + y) * call.width + x) * c..][..c]
     }

@@ -1,8 +1,10 @@
 //! A convolution's weight, in the form its kernel reads.
 
-use super::choice::{ConvKernel, WinogradTile};
-use crate::error::{Result, check, check_len, product};
-use crate::matmul::{Columns, PANEL, PackedMatrix};
+use super::choice::{ConvKernel, SPLIT_CHANNELS, WinogradTile};
+use crate::error::{Result, ShapeError, check, check_len, product};
+use crate::half::Order;
+use crate::isa::Isa;
+use crate::matmul::{Columns, PANEL, PackedMatrix, order_of_rows};
 use crate::winograd::{Values, WinogradWeight};
 
 /// Sizes of a convolution's weight.
@@ -80,8 +82,13 @@ impl ConvWeight {
                 Form::Matrix(PackedMatrix::from_columns(out_channels, len, &windows))
             }
             ConvKernel::DirectBf16 => {
-                Form::Matrix(PackedMatrix::bf16_from_columns(out_channels, len, &windows))
+                // AMX reads pixels of a window as they lie, in planes of 32 channels.
+                let whole = kernel_h * kernel_w == 1 || in_channels.is_multiple_of(SPLIT_CHANNELS);
+                let order = if whole { order_of_rows() } else { Order::Rows };
+                let matrix = PackedMatrix::bf16_from_columns(out_channels, len, &windows, order);
+                Form::Matrix(matrix)
             }
+            ConvKernel::SplitBf16 => Form::Matrix(split(&windows, len)?),
             ConvKernel::WinogradF32(tile) => {
                 Form::Winograd(winograd(weight, shape, tile, Values::F32)?)
             }
@@ -104,6 +111,21 @@ impl ConvWeight {
     /// The kernel it is packed for.
     pub fn kernel(&self) -> ConvKernel {
         self.kernel
+    }
+
+    /// Whether a call of this step may have a group norm in place of its input.
+    pub fn takes_normed(&self, stride: usize) -> bool {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if let Form::Matrix(matrix) = &self.form
+            && let Some((weight, _)) = matrix.halves()
+        {
+            let shape = self.shape;
+            return weight.order == Order::Tiles
+                && shape.in_channels.is_multiple_of(SPLIT_CHANNELS)
+                && (shape.kernel_h > 1 || shape.kernel_w > 1 || stride > 1);
+        }
+        let _ = stride;
+        false
     }
 
     /// Bytes it takes in memory.
@@ -144,6 +166,30 @@ impl Columns for Windows<'_> {
             rest = others;
         }
     }
+}
+
+/// Packs in three parts, for AMX.
+fn split(windows: &Windows<'_>, len: usize) -> Result<PackedMatrix> {
+    const OP: &str = "pack_conv";
+    let channels = windows.shape.in_channels;
+    check(
+        OP,
+        "in_channels",
+        channels.is_multiple_of(SPLIT_CHANNELS),
+        "a multiple of 32 for three parts of bf16",
+        channels,
+    )?;
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if Isa::available().contains(&Isa::Amx) {
+        let columns = windows.shape.out_channels;
+        return Ok(PackedMatrix::split_from_columns(columns, len, windows));
+    }
+    Err(ShapeError {
+        op: OP,
+        argument: "kernel",
+        expected: "a processor with AMX".to_owned(),
+        got: len,
+    })
 }
 
 /// Packs for Winograd.

@@ -4,13 +4,15 @@
 
 use rayon::prelude::*;
 
-use super::pack::HalfMatrix;
+use super::pack::{HalfMatrix, Order};
 use super::product::{HalfProduct, Place, ROWS, multiply};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::amx;
 use crate::elementwise::Geglu;
 use crate::error::{Result, check, check_len, product};
 use crate::isa::{Isa, dispatch};
 use crate::lanes::Zip;
-use crate::matmul::{Contiguous, Epilogue, Linear, PANEL, PackedMatrix, Store};
+use crate::matmul::{Contiguous, Epilogue, Linear, PANEL, PackedMatrix, Store, order_of_rows};
 use crate::scratch;
 use crate::shared::SharedMut;
 
@@ -22,6 +24,10 @@ const COLUMNS: usize = 8 * PANEL;
 pub struct PackedGeglu {
     value: HalfMatrix,
     gate: HalfMatrix,
+    in_features: usize,
+    /// Whether their values are three parts.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    values: amx::Values,
 }
 
 impl PackedGeglu {
@@ -32,13 +38,55 @@ impl PackedGeglu {
     pub fn from_out_in(weight: &[f32], inner: usize, in_features: usize) -> Result<Self> {
         let half = product("pack_geglu", "weight", &[inner, in_features])?;
         check_len("pack_geglu", "weight", weight.len(), half.saturating_mul(2))?;
-        let pack =
-            |weight| HalfMatrix::from_columns(inner, in_features, &Contiguous(weight, in_features));
+        let order = order_of_rows();
+        let pack = |weight| {
+            HalfMatrix::from_columns(inner, in_features, &Contiguous(weight, in_features), order)
+        };
         let (value, gate) = weight.split_at(half);
         Ok(Self {
             value: pack(value),
             gate: pack(gate),
+            in_features,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            values: amx::Values::Bf16,
         })
+    }
+
+    /// Whether [`PackedGeglu::exact_from_out_in`] is for this processor.
+    pub fn suits_exact() -> bool {
+        order_of_rows() == Order::Tiles
+    }
+
+    /// The same for products as precise as f32's, in three parts of bf16.
+    ///
+    /// # Errors
+    /// The length of `weight` is not `2 * inner * in_features`, or there is no AMX.
+    pub fn exact_from_out_in(weight: &[f32], inner: usize, in_features: usize) -> Result<Self> {
+        let half = product("pack_geglu", "weight", &[inner, in_features])?;
+        check_len("pack_geglu", "weight", weight.len(), half.saturating_mul(2))?;
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if Isa::current() == Isa::Amx {
+            let (value, gate) = weight.split_at(half);
+            let pack =
+                |weight| amx::split_matrix(inner, in_features, &Contiguous(weight, in_features));
+            return Ok(Self {
+                value: pack(value),
+                gate: pack(gate),
+                in_features,
+                values: amx::Values::Split,
+            });
+        }
+        check("pack_geglu", "weight", false, "a processor with AMX", half)?;
+        Self::from_out_in(weight, inner, in_features)
+    }
+
+    /// Name of the kernel, used by logs and benches.
+    pub fn kernel(&self) -> &'static str {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if self.values == amx::Values::Split {
+            return "geglu-3xbf16";
+        }
+        "geglu-bf16"
     }
 
     /// Columns of the result.
@@ -48,7 +96,7 @@ impl PackedGeglu {
 
     /// Length of each sum.
     pub fn in_features(&self) -> usize {
-        self.value.len
+        self.in_features
     }
 
     /// Bytes it takes in memory.
@@ -96,10 +144,29 @@ pub fn linear_geglu(call: &LinearGeglu<'_>, out: &mut [f32]) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
-    let isa = Isa::current();
     // Only the rows' places are read from it, never the weight.
     let none = PackedMatrix::from_out_in(&[], 0, k)?;
-    let left = Linear::new(call.x, call.rows, &none);
+    let left = &Linear::new(call.x, call.rows, &none);
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if call.weight.value.order == Order::Tiles {
+        let values = call.weight.values;
+        let work = amx::Work {
+            left: &amx::RowBlocks::new(&left, call.rows, (k, 2 * inner), values),
+            weights: [call.weight.value.panels(), call.weight.gate.panels()],
+        };
+        let bias = call.bias.map(|bias| bias.split_at(inner).into());
+        let exact = values == amx::Values::Split;
+        amx::run(&work, &amx::Gates { bias, exact }, out);
+        return Ok(());
+    }
+    compute(call, left, out);
+    Ok(())
+}
+
+/// Values and gates tile by tile, on vectors.
+fn compute(call: &LinearGeglu<'_>, left: &Linear<'_>, out: &mut [f32]) {
+    let isa = Isa::current();
+    let (inner, k) = (call.weight.inner(), call.weight.in_features());
     let across = inner.div_ceil(COLUMNS);
     let shared = SharedMut::new(out);
     let tasks = call.rows.div_ceil(ROWS) * across;
@@ -136,7 +203,7 @@ pub fn linear_geglu(call: &LinearGeglu<'_>, out: &mut [f32]) -> Result<()> {
                     store: Store::Add,
                 };
                 // SAFETY: the sums have these rows and columns and are this task's own.
-                unsafe { multiply(&product, &&left, &place) };
+                unsafe { multiply(&product, &left, &place) };
             }
             for (i, (value, gate)) in values
                 .chunks_exact(width)
@@ -155,5 +222,4 @@ pub fn linear_geglu(call: &LinearGeglu<'_>, out: &mut [f32]) -> Result<()> {
             }
         });
     });
-    Ok(())
 }

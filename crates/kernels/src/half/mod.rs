@@ -4,8 +4,6 @@
 //! Winograd convolution, which has the same shape of work). The left side is written once a tile into work memory in
 //! blocks of 16 words, so that the AMX unit and the vector units read the same bytes.
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod amx;
 mod convert;
 mod geglu;
 mod kind;
@@ -18,14 +16,14 @@ pub(crate) use convert::Convert;
 pub use geglu::{LinearGeglu, PackedGeglu, linear_geglu};
 pub(crate) use kind::{F32, I16, Kind};
 pub(crate) use micro::{Finish, Piece, strip_rows};
-pub(crate) use pack::{BLOCK, HalfMatrix, HalfPanels, half_len, padded_words};
+pub(crate) use pack::{BLOCK, HalfMatrix, HalfPanels, Order, half_len, padded_words};
 pub(crate) use product::{HalfProduct, half_product};
 pub(crate) use tile::{HalfTile, run_tile};
 
 /// Whether AMX can be used: the CPU has it and the operating system has granted it to this process.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) fn amx_is_ready() -> bool {
-    amx::request()
+    crate::amx::request()
 }
 
 /// Whether AMX can be used; the permission is asked for on Linux alone.

@@ -1,11 +1,12 @@
 //! Layout of right-hand sides: panels of columns as in [`crate::matmul`], of words instead of values.
 //!
 //! Panel p: `[words][width]`, width 32, or 16 for a last panel of at most 16 columns. The number of words is rounded up to
-//! a block of 16, the depth of an AMX tile; what is missing is 0. One spare row of a narrow panel follows the last one,
-//! because AMX reads panels in pairs of 16 columns.
+//! a block of 16, the depth of an AMX tile; what is missing is 0. In the order of tiles each block of 16 words is two of 16
+//! columns, `[16][16]` one behind the other; a spare tile follows the last one, because AMX reads them in pairs.
 
 use rayon::prelude::*;
 
+use crate::buffer::Buffer;
 use crate::matmul::{Columns, PANEL, packed_len, panel_width, pieces};
 use crate::simd::bf16;
 
@@ -19,7 +20,29 @@ pub(crate) fn padded_words(elements: usize) -> usize {
 
 /// Words a packed matrix of `columns` takes whose columns have `depth` words.
 pub(crate) fn half_len(columns: usize, depth: usize) -> usize {
-    packed_len(columns, depth) + BLOCK
+    packed_len(columns, depth) + BLOCK * BLOCK
+}
+
+/// How the words of a panel lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// `[words][width]`, for vectors.
+    Rows,
+    /// `[blocks][width / 16][16][16]`, for AMX.
+    Tiles,
+}
+
+impl Order {
+    /// Place of a column's word in a panel.
+    fn at(self, (word, column): (usize, usize), width: usize) -> usize {
+        match self {
+            Self::Rows => word * width + column,
+            Self::Tiles => {
+                let (block, tile) = (word / BLOCK, column / BLOCK);
+                block * BLOCK * width + (tile * BLOCK + word % BLOCK) * BLOCK + column % BLOCK
+            }
+        }
+    }
 }
 
 /// A packed right-hand side, borrowed.
@@ -32,10 +55,18 @@ pub(crate) struct HalfPanels<'a> {
     pub(crate) depth: usize,
 }
 
+impl HalfPanels<'_> {
+    /// Whether the data holds all panels and the spare row behind them.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.data.len() >= half_len(self.columns, self.depth)
+    }
+}
+
 /// A bf16 weight matrix prepared once, at load.
 #[derive(Clone, Debug)]
 pub(crate) struct HalfMatrix {
-    data: Vec<u32>,
+    data: Buffer,
+    pub(crate) order: Order,
     pub(crate) columns: usize,
     /// Length of the sums.
     pub(crate) len: usize,
@@ -43,12 +74,17 @@ pub(crate) struct HalfMatrix {
 
 impl HalfMatrix {
     /// Packs the matrix of `columns` columns of `len` values each; on all threads.
-    pub(crate) fn from_columns(columns: usize, len: usize, source: &impl Columns) -> Self {
+    pub(crate) fn from_columns(
+        columns: usize,
+        len: usize,
+        source: &impl Columns,
+        order: Order,
+    ) -> Self {
         let depth = padded_words(len);
-        let mut data = vec![0; half_len(columns, depth)];
-        let used = data.len() - BLOCK;
+        let mut data = Buffer::zeroed(half_len(columns, depth));
+        let used = packed_len(columns, depth);
         if depth > 0 {
-            data[..used]
+            data.words_mut()[..used]
                 .par_chunks_mut(PANEL * depth)
                 .enumerate()
                 .for_each(|(panel, out)| {
@@ -56,22 +92,27 @@ impl HalfMatrix {
                     let width = panel_width(columns, start);
                     let count = width.min(columns - start);
                     pieces(source, start..start + count, len, |from, piece| {
-                        let rows = out[from / 2 * width..].chunks_exact_mut(width);
-                        for (pair, row) in rows.take(piece.len.div_ceil(2)).enumerate() {
-                            for (column, word) in row[..count].iter_mut().enumerate() {
+                        for pair in 0..piece.len.div_ceil(2) {
+                            for column in 0..count {
                                 let half = |k| u32::from(bf16(piece.at(column, k)));
-                                *word = half(2 * pair) | half(2 * pair + 1) << 16;
+                                out[order.at((from / 2 + pair, column), width)] =
+                                    half(2 * pair) | half(2 * pair + 1) << 16;
                             }
                         }
                     });
                 });
         }
-        Self { data, columns, len }
+        Self {
+            data,
+            order,
+            columns,
+            len,
+        }
     }
 
     pub(crate) fn panels(&self) -> HalfPanels<'_> {
         HalfPanels {
-            data: &self.data,
+            data: self.data.words(),
             columns: self.columns,
             depth: padded_words(self.len),
         }

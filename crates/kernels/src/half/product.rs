@@ -3,8 +3,10 @@
 use rayon::prelude::*;
 
 use super::convert::Convert;
-use super::pack::{BLOCK, HalfMatrix};
+use super::pack::{BLOCK, HalfMatrix, Order};
 use super::tile::{HalfTile, ROW_PAD, run_tile};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::amx;
 use crate::isa::{Isa, dispatch_words};
 use crate::matmul::{Epilogue, LeftSide, PANEL, Store};
 use crate::scratch;
@@ -58,6 +60,20 @@ pub(crate) fn half_product<'x>(
         return;
     }
     let isa = Isa::current();
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if product.weight.order == Order::Tiles {
+        assert!(product.taps == 1, "tiles of a window, this is a bug");
+        let work = amx::Work {
+            left: &amx::RowBlocks::new(
+                left,
+                product.rows,
+                (product.len, product.weight.columns),
+                amx::Values::Bf16,
+            ),
+            weights: [product.weight.panels()],
+        };
+        return amx::run(&work, &amx::Plain(product.epilogue), out);
+    }
     let wide = columns_of_task(product.rows);
     let across = columns.div_ceil(wide);
     let tasks = product.rows.div_ceil(ROWS) * across;

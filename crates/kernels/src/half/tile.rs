@@ -4,10 +4,10 @@ use super::kind::{Bf16, Kind};
 use super::micro::{Finish, Piece, ROW_STEP, strip_rows};
 use super::pack::{BLOCK, HalfPanels};
 use crate::isa::{Isa, WordOp, dispatch_words};
-use crate::matmul::{PANEL, Store, packed_len, panel_width};
+use crate::matmul::{PANEL, Store, panel_width};
 use crate::simd::{MAX_LANES, Words};
 
-/// Rows of a left side are padded to this: two AMX tiles, and a multiple of [`ROW_STEP`].
+/// Rows of a left side are padded to this, a multiple of [`ROW_STEP`].
 pub(crate) const ROW_PAD: usize = 32;
 
 /// Multiplies one tile: `c[rows][columns] (+)= a . b`.
@@ -51,7 +51,7 @@ impl HalfTile<'_> {
                         + self.rows.next_multiple_of(ROW_PAD))
                         * BLOCK)
             && self.first + self.blocks() * BLOCK <= self.b.depth
-            && self.b.data.len() >= packed_len(self.b.columns, self.b.depth) + BLOCK
+            && self.b.is_whole()
             && self.start.is_multiple_of(PANEL)
             && self.end <= self.b.columns
             && (self.end.is_multiple_of(PANEL) || self.end == self.b.columns)
@@ -64,11 +64,6 @@ impl HalfTile<'_> {
         let at = column * self.b.depth + self.first * width;
         (width, self.b.data[at..].as_ptr())
     }
-
-    /// The next panel of the tile, or this one again.
-    pub(super) fn panel_at(&self, column: usize) -> (usize, *const u32) {
-        self.panel(column)
-    }
 }
 
 /// Runs a tile.
@@ -77,12 +72,6 @@ impl HalfTile<'_> {
 /// `tile.c` has `rows` rows of `end - start` writable values that no other task touches meanwhile.
 pub(crate) unsafe fn run_tile(isa: Isa, tile: HalfTile<'_>) {
     assert!(tile.is_consistent(), "tile sizes disagree, this is a bug");
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if isa == Isa::Amx && tile.words > 0 {
-        // SAFETY: `Isa::Amx` is handed out only where AMX is ready; sizes are checked above; the caller's promise.
-        unsafe { super::amx::run(&tile) };
-        return;
-    }
     dispatch_words(isa, Checked(tile));
 }
 

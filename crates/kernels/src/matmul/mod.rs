@@ -8,9 +8,13 @@ use rayon::prelude::*;
 
 pub(crate) use micro::Store;
 pub use pack::PackedMatrix;
-pub(crate) use pack::{Columns, Contiguous, Form, PANEL, Panels, packed_len, panel_width, pieces};
+pub(crate) use pack::{
+    Columns, Contiguous, Form, PANEL, Panels, order_of_rows, packed_len, panel_width, pieces,
+};
 pub(crate) use tile::{Checked, Rows, Tile};
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::amx;
 use crate::error::{Result, check, check_len, product};
 use crate::half::{HalfProduct, half_product};
 use crate::isa::{Isa, dispatch};
@@ -196,6 +200,19 @@ pub(crate) fn product_with<'x>(
                 epilogue,
             };
             half_product(&product, left, out);
+        }
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Form::Split(weight) => {
+            // A window of more than one place goes by `conv2d`'s own way.
+            assert!(taps == 1, "three parts of a window, this is a bug");
+            if out.is_empty() {
+                return;
+            }
+            let work = amx::Work {
+                left: &amx::RowBlocks::new(left, rows, (len, weight.columns), amx::Values::Split),
+                weights: [weight.panels()],
+            };
+            amx::run(&work, &amx::Plain(epilogue), out);
         }
     }
 }

@@ -5,8 +5,10 @@
 
 use rayon::prelude::*;
 
+use crate::buffer::Buffer;
 use crate::error::{Result, check_len, product};
-use crate::half::HalfMatrix;
+use crate::half::{HalfMatrix, Order};
+use crate::isa::Isa;
 
 /// Columns of a full panel: two AVX-512 vectors.
 pub(crate) const PANEL: usize = 32;
@@ -48,14 +50,28 @@ pub struct PackedMatrix {
 /// What a matrix is packed as.
 #[derive(Clone, Debug)]
 enum Packed {
-    F32(Vec<f32>),
+    F32(Buffer),
     Bf16(HalfMatrix),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Split(HalfMatrix),
 }
 
 /// The same, borrowed.
 pub(crate) enum Form<'a> {
     F32(Panels<'a>),
     Bf16(&'a HalfMatrix),
+    /// In three parts.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Split(&'a HalfMatrix),
+}
+
+/// The order that the products of rows want here.
+pub(crate) fn order_of_rows() -> Order {
+    if cfg!(target_os = "linux") && Isa::current() == Isa::Amx {
+        Order::Tiles
+    } else {
+        Order::Rows
+    }
 }
 
 impl PackedMatrix {
@@ -69,6 +85,47 @@ impl PackedMatrix {
         Ok(Self::from_columns(out_features, in_features, &columns))
     }
 
+    /// The same for products as precise as f32's by the quickest kernel there is: with AMX the sums of three bf16.
+    ///
+    /// # Errors
+    /// The length of `weight` is not `out_features * in_features`.
+    pub fn exact_from_out_in(
+        weight: &[f32],
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Self> {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if Isa::current() == Isa::Amx {
+            check_weight(weight, out_features, in_features)?;
+            let columns = Contiguous(weight, in_features);
+            return Ok(Self::split_from_columns(
+                out_features,
+                in_features,
+                &columns,
+            ));
+        }
+        Self::from_out_in(weight, out_features, in_features)
+    }
+
+    /// As [`PackedMatrix::from_columns`], in three parts.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn split_from_columns(
+        out_features: usize,
+        in_features: usize,
+        columns: &impl Columns,
+    ) -> Self {
+        Self {
+            form: Packed::Split(crate::amx::split_matrix(out_features, in_features, columns)),
+            out_features,
+            in_features,
+        }
+    }
+
+    /// Bytes that `values` weights packed by [`PackedMatrix::exact_from_out_in`] take, but for padding.
+    pub fn exact_bytes(values: u64) -> u64 {
+        values * if Isa::current() == Isa::Amx { 6 } else { 4 }
+    }
+
     /// The same, rounded to bf16: products with it round their left side to bf16 too and sum in f32.
     ///
     /// # Errors
@@ -80,17 +137,25 @@ impl PackedMatrix {
     ) -> Result<Self> {
         check_weight(weight, out_features, in_features)?;
         let columns = Contiguous(weight, in_features);
-        Ok(Self::bf16_from_columns(out_features, in_features, &columns))
+        let order = order_of_rows();
+        Ok(Self::bf16_from_columns(
+            out_features,
+            in_features,
+            &columns,
+            order,
+        ))
     }
 
-    /// As [`PackedMatrix::from_columns`], rounded to bf16.
+    /// As [`PackedMatrix::from_columns`], rounded to bf16; the order of tiles wants AMX.
     pub(crate) fn bf16_from_columns(
         out_features: usize,
         in_features: usize,
         columns: &impl Columns,
+        order: Order,
     ) -> Self {
+        let matrix = HalfMatrix::from_columns(out_features, in_features, columns, order);
         Self {
-            form: Packed::Bf16(HalfMatrix::from_columns(out_features, in_features, columns)),
+            form: Packed::Bf16(matrix),
             out_features,
             in_features,
         }
@@ -102,7 +167,7 @@ impl PackedMatrix {
         in_features: usize,
         columns: &impl Columns,
     ) -> Self {
-        let mut data = vec![0.0; packed_len(out_features, in_features)];
+        let mut data = Buffer::zeroed(packed_len(out_features, in_features));
         if in_features > 0 {
             data.par_chunks_mut(PANEL * in_features)
                 .enumerate()
@@ -142,6 +207,8 @@ impl PackedMatrix {
         match &self.form {
             Packed::F32(_) => "product-f32",
             Packed::Bf16(_) => "product-bf16",
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Packed::Split(_) => "product-3xbf16",
         }
     }
 
@@ -150,6 +217,18 @@ impl PackedMatrix {
         match &self.form {
             Packed::F32(data) => data.len() * size_of::<f32>(),
             Packed::Bf16(matrix) => matrix.bytes(),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Packed::Split(matrix) => matrix.bytes(),
+        }
+    }
+
+    /// The matrix, where it is of bf16, and what its values are.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn halves(&self) -> Option<(&HalfMatrix, crate::amx::Values)> {
+        match &self.form {
+            Packed::F32(_) => None,
+            Packed::Bf16(matrix) => Some((matrix, crate::amx::Values::Bf16)),
+            Packed::Split(matrix) => Some((matrix, crate::amx::Values::Split)),
         }
     }
 
@@ -161,6 +240,8 @@ impl PackedMatrix {
                 depth: self.in_features,
             }),
             Packed::Bf16(matrix) => Form::Bf16(matrix),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Packed::Split(matrix) => Form::Split(matrix),
         }
     }
 }

@@ -6,13 +6,20 @@
 use rayon::prelude::*;
 
 use super::Activation;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::group_lanes::PixelAffine;
 use super::group_lanes::{Affine, Sums};
 use crate::error::{Result, check, check_len, product};
-use crate::isa::{Isa, dispatch};
+use crate::half::Order;
+use crate::isa::{Isa, dispatch, dispatch_words};
+use crate::matmul::order_of_rows;
 use crate::shared::SharedMut;
 
 /// Pixels summed in f32 before the sums move to f64.
 const RUN: usize = 64;
+const OP: &str = "group_norm";
+/// Values of an output that is written past the caches: more than most of them hold.
+const STREAMED: usize = 4 * 1024 * 1024;
 
 /// One call of [`group_norm`].
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +48,183 @@ pub struct GroupNorm<'a> {
 /// # Errors
 /// A length does not fit, or `groups` does not divide the channels.
 pub fn group_norm(call: &GroupNorm<'_>, out: &mut [f32]) -> Result<()> {
-    const OP: &str = "group_norm";
+    let channels = check_sizes(call)?;
+    let len = product(OP, "out", &[call.batch, call.pixels, channels])?;
+    check_len(OP, "out", out.len(), len)?;
+    if len == 0 {
+        return Ok(());
+    }
+    let shared = SharedMut::new(out);
+    for picture in 0..call.batch {
+        let (factor, offset) = affine_of(call, picture, channels);
+        let normed = Normed {
+            parts: call.parts,
+            pixels: call.pixels,
+            factor: &factor,
+            offset: &offset,
+            activation: call.activation,
+        };
+        normed.write_picture(picture, (0, len > STREAMED), &shared);
+    }
+    Ok(())
+}
+
+/// What a group norm makes of each channel of each picture: a factor and an offset.
+#[derive(Clone, Debug)]
+pub struct GroupAffine {
+    factor: Vec<f32>,
+    offset: Vec<f32>,
+    batch: usize,
+    pixels: usize,
+}
+
+impl GroupAffine {
+    /// Finds it; the activation and the values stay as they are.
+    ///
+    /// # Errors
+    /// As [`group_norm`].
+    pub fn of(call: &GroupNorm<'_>) -> Result<Self> {
+        let channels = check_sizes(call)?;
+        let (mut factor, mut offset) = (Vec::new(), Vec::new());
+        for picture in 0..call.batch {
+            let affine = affine_of(call, picture, channels);
+            factor.extend(affine.0);
+            offset.extend(affine.1);
+        }
+        Ok(Self {
+            factor,
+            offset,
+            batch: call.batch,
+            pixels: call.pixels,
+        })
+    }
+
+    /// The norm of `parts`, those it was found for.
+    ///
+    /// # Errors
+    /// A length does not fit.
+    pub fn normed<'a>(
+        &'a self,
+        parts: &'a [(&'a [f32], usize)],
+        activation: Activation,
+    ) -> Result<Normed<'a>> {
+        let channels: usize = parts.iter().map(|&(_, c)| c).sum();
+        check_len(OP, "parts", channels * self.batch, self.factor.len())?;
+        for &(part, c) in parts {
+            let len = product(OP, "part", &[self.batch, self.pixels, c])?;
+            check_len(OP, "part", part.len(), len)?;
+        }
+        Ok(Normed {
+            parts,
+            pixels: self.pixels,
+            factor: &self.factor,
+            offset: &self.offset,
+            activation,
+        })
+    }
+}
+
+/// A group norm that is carried out value by value, where they are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Normed<'a> {
+    parts: &'a [(&'a [f32], usize)],
+    pixels: usize,
+    /// `(batch, channels)`.
+    factor: &'a [f32],
+    offset: &'a [f32],
+    activation: Activation,
+}
+
+impl Normed<'_> {
+    /// Whether convolutions of this processor may take one: see [`crate::ConvWeight::takes_normed`].
+    pub fn suits() -> bool {
+        order_of_rows() == Order::Tiles
+    }
+
+    /// Values it stands for.
+    pub(crate) fn len(&self) -> usize {
+        self.factor.len() * self.pixels
+    }
+
+    /// Writes all of it; `out: (batch, pixels, channels)`.
+    ///
+    /// # Errors
+    /// The length does not fit.
+    pub fn write(&self, out: &mut [f32]) -> Result<()> {
+        check_len(OP, "out", out.len(), self.len())?;
+        let channels: usize = self.parts.iter().map(|&(_, c)| c).sum();
+        let streams = out.len() > STREAMED;
+        let shared = SharedMut::new(out);
+        for picture in 0..self.factor.len() / channels.max(1) {
+            self.write_picture(picture, (picture * channels, streams), &shared);
+        }
+        Ok(())
+    }
+
+    /// Writes a picture, whose factors start at `first`.
+    fn write_picture(&self, picture: usize, (first, streams): (usize, bool), out: &SharedMut<'_>) {
+        let isa = Isa::current();
+        let channels: usize = self.parts.iter().map(|&(_, c)| c).sum();
+        let step = pixels_of_task(channels);
+        (0..self.pixels.div_ceil(step))
+            .into_par_iter()
+            .for_each(|block| {
+                let pixels = block_of(self.pixels, picture, block, step);
+                // SAFETY: blocks are disjoint ranges of pixels.
+                let out = unsafe { out.part(pixels.start * channels, pixels.len() * channels) };
+                let mut start = 0;
+                for &(part, width) in self.parts {
+                    let affine = Affine {
+                        x: &part[pixels.start * width..pixels.end * width],
+                        factor: &self.factor[first + start..][..width],
+                        offset: &self.offset[first + start..][..width],
+                        silu: self.activation == Activation::Silu,
+                        streams,
+                        start,
+                        out_width: channels,
+                        out,
+                    };
+                    dispatch_words(isa, affine);
+                    start += width;
+                }
+            });
+    }
+
+    /// Some channels of a pixel, with 16-bit precision where `rough`.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn pixel(
+        &self,
+        (picture, pixel): (usize, usize),
+        channels: std::ops::Range<usize>,
+        rough: bool,
+        out: &mut [f32],
+    ) {
+        let isa = Isa::current();
+        let total: usize = self.parts.iter().map(|&(_, c)| c).sum();
+        let mut first = 0;
+        for &(part, width) in self.parts {
+            let (start, end) = (channels.start.max(first), channels.end.min(first + width));
+            if start < end {
+                let row = &part[(picture * self.pixels + pixel) * width..][..width];
+                let at = picture * total + start;
+                let len = end - start;
+                let values = PixelAffine {
+                    x: &row[start - first..][..len],
+                    factor: &self.factor[at..][..len],
+                    offset: &self.offset[at..][..len],
+                    silu: self.activation == Activation::Silu,
+                    rough,
+                    out: &mut out[start - channels.start..][..len],
+                };
+                dispatch_words(isa, values);
+            }
+            first += width;
+        }
+    }
+}
+
+/// Checks a call; its channels.
+fn check_sizes(call: &GroupNorm<'_>) -> Result<usize> {
     let channels: usize = call.parts.iter().map(|&(_, c)| c).sum();
     let divides = call.groups > 0 && channels.is_multiple_of(call.groups);
     check(
@@ -59,57 +242,34 @@ pub fn group_norm(call: &GroupNorm<'_>, out: &mut [f32]) -> Result<()> {
             product(OP, "part", &[call.batch, call.pixels, c])?,
         )?;
     }
-    let len = product(OP, "out", &[call.batch, call.pixels, channels])?;
-    check_len(OP, "out", out.len(), len)?;
     check_len(OP, "weight", call.weight.len(), channels)?;
     check_len(OP, "bias", call.bias.len(), channels)?;
-    if len == 0 {
-        return Ok(());
-    }
+    Ok(channels)
+}
+
+/// Pixels of a task: 256 KiB of values, in whole runs; a function of the shape alone, as the sums' order must be.
+fn pixels_of_task(channels: usize) -> usize {
+    (64 * 1024 / channels.max(1)).max(1).next_multiple_of(RUN)
+}
+
+/// Pixels of a block, counted over all pictures.
+fn block_of(pixels: usize, picture: usize, block: usize, step: usize) -> std::ops::Range<usize> {
+    let first = picture * pixels + block * step;
+    first..first + step.min(pixels - block * step)
+}
+
+/// Factor and offset of each channel of a picture.
+fn affine_of(call: &GroupNorm<'_>, picture: usize, channels: usize) -> (Vec<f32>, Vec<f32>) {
     let isa = Isa::current();
-    // Pixels of a task: 256 KiB of values, in whole runs; a function of the shape alone, as the sums' order must be.
-    let step = (64 * 1024 / channels).max(1).next_multiple_of(RUN);
-    let blocks = call.pixels.div_ceil(step);
-    let shared = SharedMut::new(out);
-    for picture in 0..call.batch {
-        let pixels_of = |block: usize| {
-            let first = picture * call.pixels + block * step;
-            first..first + step.min(call.pixels - block * step)
-        };
-        let sums: Vec<Vec<[f64; 2]>> = (0..blocks)
-            .into_par_iter()
-            .map(|block| channel_sums(call, isa, picture, pixels_of(block), channels))
-            .collect();
-        let affine = affine(call, picture, channels, &sums);
-        (0..blocks).into_par_iter().for_each(|block| {
-            let pixels = pixels_of(block);
-            // SAFETY: blocks are disjoint ranges of pixels.
-            let out = unsafe { shared.part(pixels.start * channels, pixels.len() * channels) };
-            let mut start = 0;
-            for &(part, width) in call.parts {
-                let x = &part[pixels.start * width..pixels.end * width];
-                let (factor, offset) = (
-                    &affine.0[start..start + width],
-                    &affine.1[start..start + width],
-                );
-                let silu = call.activation == Activation::Silu;
-                dispatch(
-                    isa,
-                    Affine {
-                        x,
-                        factor,
-                        offset,
-                        silu,
-                        start,
-                        out_width: channels,
-                        out,
-                    },
-                );
-                start += width;
-            }
-        });
-    }
-    Ok(())
+    let step = pixels_of_task(channels);
+    let sums: Vec<Vec<[f64; 2]>> = (0..call.pixels.div_ceil(step))
+        .into_par_iter()
+        .map(|block| {
+            let pixels = block_of(call.pixels, picture, block, step);
+            channel_sums(call, isa, picture, pixels, channels)
+        })
+        .collect();
+    affine(call, picture, channels, &sums)
 }
 
 /// Sum and sum of squares, less the pivot, of each channel over some pixels.

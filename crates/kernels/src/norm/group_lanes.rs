@@ -1,8 +1,10 @@
 //! The two passes of group normalisation over the lanes of the channels.
 
-use crate::isa::Op;
+use crate::isa::{Op, WordOp};
 use crate::math::swish;
-use crate::simd::{MAX_LANES, Simd};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::math::swish_rough;
+use crate::simd::{MAX_LANES, Simd, Words};
 
 /// Adds a run of pixels to `totals`: sum and sum of squares of `x - pivot`, in f32 within the run.
 pub(super) struct Sums<'a> {
@@ -71,6 +73,8 @@ pub(super) struct Affine<'a> {
     /// `(width)`.
     pub(super) offset: &'a [f32],
     pub(super) silu: bool,
+    /// Whether to write past the caches.
+    pub(super) streams: bool,
     /// First channel of this part in the output.
     pub(super) start: usize,
     /// Channels of the output.
@@ -79,16 +83,17 @@ pub(super) struct Affine<'a> {
     pub(super) out: &'a mut [f32],
 }
 
-impl Op for Affine<'_> {
+impl WordOp for Affine<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Words>(self, s: S) {
         let Affine {
             x,
             factor,
             offset,
             silu,
+            streams,
             start,
             out_width,
             out,
@@ -118,7 +123,9 @@ impl Op for Affine<'_> {
                         y = swish(s, y, 1.0);
                     }
                     let to = out.as_mut_ptr().add(pixel * out_width + start + c);
-                    if full {
+                    if full && streams {
+                        s.stream(to, y);
+                    } else if full {
                         s.store(to, y);
                     } else {
                         s.store_partial(to, y, count);
@@ -127,6 +134,59 @@ impl Op for Affine<'_> {
                 c += count;
             }
             pixel += 1;
+        }
+        if streams {
+            s.fence();
+        }
+    }
+}
+
+/// `out = act(x * factor + offset)` of a pixel's channels.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) struct PixelAffine<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) factor: &'a [f32],
+    pub(super) offset: &'a [f32],
+    pub(super) silu: bool,
+    /// Whether the result is rounded to bf16 anyway.
+    pub(super) rough: bool,
+    pub(super) out: &'a mut [f32],
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl WordOp for PixelAffine<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Words>(self, s: S) {
+        let len = self.out.len();
+        assert!(
+            self.x.len() == len && self.factor.len() == len && self.offset.len() == len,
+            "sizes disagree, this is a bug"
+        );
+        let mut c = 0;
+        while c < len {
+            let count = S::LANES.min(len - c);
+            let full = count == S::LANES;
+            // SAFETY: `count` values are left of all four.
+            unsafe {
+                let v = load(s, self.x.as_ptr().add(c), count, full);
+                let f = load(s, self.factor.as_ptr().add(c), count, full);
+                let o = load(s, self.offset.as_ptr().add(c), count, full);
+                let mut y = s.mul_add(v, f, o);
+                if self.silu && self.rough {
+                    y = swish_rough(s, y);
+                } else if self.silu {
+                    y = swish(s, y, 1.0);
+                }
+                let to = self.out.as_mut_ptr().add(c);
+                if full {
+                    s.store(to, y);
+                } else {
+                    s.store_partial(to, y, count);
+                }
+            }
+            c += count;
         }
     }
 }

@@ -4,7 +4,7 @@ mod group;
 mod group_lanes;
 mod layer;
 
-pub use group::{GroupNorm, group_norm};
+pub use group::{GroupAffine, GroupNorm, Normed, group_norm};
 pub use layer::{LayerNorm, layer_norm};
 
 /// What follows a normalisation.

@@ -1,6 +1,6 @@
 //! Operations on vectors of 32-bit words, each a pair of 16-bit values or one f32.
 
-use super::Simd;
+use super::{MAX_LANES, Simd};
 use crate::math::exp2_coarse;
 
 /// What the 16-bit kernels need of an instruction set beside its f32 operations.
@@ -9,6 +9,21 @@ use crate::math::exp2_coarse;
 pub(crate) trait Words: Simd {
     /// A vector of `LANES` words.
     type I: Copy;
+
+    /// Stores past the caches where it can, which saves reading what is overwritten; the writes of a thread that streams are seen by
+    /// others after [`Self::fence`].
+    ///
+    /// # Safety
+    /// `to` is valid for writes of [`Simd::LANES`] values.
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to, v) };
+    }
+
+    /// Ends a run of [`Self::stream`].
+    #[inline(always)]
+    fn fence(self) {}
 
     /// All words 0.
     fn zero_words(self) -> Self::I;
@@ -19,10 +34,15 @@ pub(crate) trait Words: Simd {
     /// # Safety
     /// `from` is valid for reads of `LANES` words.
     unsafe fn load_words(self, from: *const u32) -> Self::I;
-    /// 2^x to 1e-4 of itself, or better, for -125 <= x <= 0; at most 2^-125 below, NaN for NaN.
+    /// 2^x to 1e-4 of itself, or better, for -125 <= x <= 120; at most 2^-125 below, NaN for NaN.
     #[inline(always)]
     fn exp2(self, x: Self::V) -> Self::V {
         exp2_coarse(self, x)
+    }
+    /// 1 / v within 1e-4 of itself.
+    #[inline(always)]
+    fn reciprocal_rough(self, v: Self::V) -> Self::V {
+        self.div(self.splat(1.0), v)
     }
     /// The words as the f32 they hold.
     fn as_float(self, words: Self::I) -> Self::V;
@@ -32,6 +52,58 @@ pub(crate) trait Words: Simd {
     fn dot_bf16(self, sum: Self::V, a: Self::I, b: Self::I) -> Self::V;
     /// The same of i16 pairs, in i32.
     fn dot_i16(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    /// Words of bf16 pairs, rounded to nearest even.
+    #[inline(always)]
+    fn round_pairs(self, even: Self::V, odd: Self::V) -> Self::I {
+        let (mut evens, mut odds) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        let mut words = [0; MAX_LANES];
+        // SAFETY: the copies hold any vector.
+        unsafe {
+            self.store(evens.as_mut_ptr(), even);
+            self.store(odds.as_mut_ptr(), odd);
+            let mut i = 0;
+            while i < Self::LANES {
+                words[i] = u32::from(bf16(evens[i])) | u32::from(bf16(odds[i])) << 16;
+                i += 1;
+            }
+            self.load_words(words.as_ptr())
+        }
+    }
+    /// Turns `LANES` rows of `LANES` words into columns.
+    ///
+    /// # Safety
+    /// `from + i * from_step` is valid for reads, `to + i * to_step` for writes of `LANES` words for i below `LANES`.
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, from_step: usize, to: *mut u32, to_step: usize) {
+        let mut i = 0;
+        while i < Self::LANES {
+            let mut j = 0;
+            while j < Self::LANES {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(j * to_step + i) = *from.add(i * from_step + j) };
+                j += 1;
+            }
+            i += 1;
+        }
+    }
+    /// Writes `LANES` words of bf16 pairs, cut off instead of rounded.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `LANES` words.
+    #[inline(always)]
+    unsafe fn store_cut_pairs(self, to: *mut u32, even: Self::V, odd: Self::V) {
+        let (mut evens, mut odds) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        // SAFETY: the copies hold any vector; the caller vouches for `to`.
+        unsafe {
+            self.store(evens.as_mut_ptr(), even);
+            self.store(odds.as_mut_ptr(), odd);
+            let mut i = 0;
+            while i < Self::LANES {
+                *to.add(i) = evens[i].to_bits() >> 16 | odds[i].to_bits() & 0xffff_0000;
+                i += 1;
+            }
+        }
+    }
     /// Writes `2 * LANES` values as bf16, rounded to nearest even: `first`, then `second`.
     ///
     /// # Safety

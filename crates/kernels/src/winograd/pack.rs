@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::transform::weights as transform;
 use super::{NORM_LIMIT, SMALLEST_FACTOR, VALUE_LIMIT};
+use crate::buffer::Buffer;
 use crate::half::BLOCK;
 use crate::isa::{Isa, Op, dispatch};
 use crate::matmul::{PANEL, packed_len, panel_width};
@@ -67,7 +68,7 @@ pub(crate) struct WinogradWeight {
     pub(super) columns: usize,
     pub(super) runs: Runs,
     /// `[panel][position][word][width]`.
-    pub(super) data: Vec<u32>,
+    data: Buffer,
     /// i16: `[run][position][columns, padded to a panel]`; f32: empty.
     pub(super) factors: Vec<f32>,
 }
@@ -87,11 +88,12 @@ impl WinogradWeight {
         let runs = Runs::new(values, channels);
         let positions = tile * tile;
         let depth = positions * runs.depth;
-        let mut data = vec![0; packed_len(columns, depth)];
+        let mut data = Buffer::zeroed(packed_len(columns, depth));
         let mut panels = Vec::new();
         let isa = Isa::current();
         if depth > 0 {
-            data.par_chunks_mut(PANEL * depth)
+            data.words_mut()
+                .par_chunks_mut(PANEL * depth)
                 .enumerate()
                 .map(|(panel, out)| {
                     let start = panel * PANEL;
@@ -127,6 +129,11 @@ impl WinogradWeight {
             data,
             factors,
         }
+    }
+
+    /// The panels.
+    pub(super) fn data(&self) -> &[u32] {
+        self.data.words()
     }
 
     /// Bytes it takes.

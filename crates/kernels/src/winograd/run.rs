@@ -234,7 +234,7 @@ where
             runs: weight.runs,
             words,
             factors,
-            weight: &weight.data[start * depth..],
+            weight: &weight.data()[start * depth..],
             width: panel_width(weight.columns, start),
             weight_factors: weight.factors.get(start..).unwrap_or_default(),
             weight_columns: weight.columns.next_multiple_of(PANEL),

@@ -100,6 +100,26 @@ fn bf16_linear_layers_reach_their_ratio() {
 }
 
 #[test]
+fn exact_linear_layers_reach_their_ratio() {
+    on_each_isa(|isa| {
+        for (rows, n, k) in [
+            (1, 1, 1),
+            (5, 17, 33),
+            (33, 40, 64),
+            (131, 70, 1300),
+            (40, 33, 2600),
+        ] {
+            let (x, raw) = (heavy(rows * k, k, 1), heavy(n * k, 1, 2));
+            let weight = PackedMatrix::exact_from_out_in(&raw, n, k).unwrap();
+            let mut out = vec![f32::NAN; rows * n];
+            linear(&Linear::new(&x, rows, &weight), &mut out).unwrap();
+            let want = reference::linear(&x, rows, k, &raw, k);
+            assert_snr(&format!("{isa:?} {rows} {n} {k}"), &out, &want, 120.0);
+        }
+    });
+}
+
+#[test]
 fn bf16_products_of_nothing_are_the_bias() {
     let weight = PackedMatrix::bf16_from_out_in(&[], 3, 0).unwrap();
     on_each_isa(|_| {
@@ -115,6 +135,10 @@ fn bf16_products_of_nothing_are_the_bias() {
         );
         linear(&Linear::new(&[], 2, &weight), &mut out).unwrap();
         assert_eq!(out.map(f32::to_bits), [0; 6]);
+        let wide = PackedMatrix::bf16_from_out_in(&[], 300, 0).unwrap();
+        let mut out = vec![f32::NAN; 40 * 300];
+        linear(&Linear::new(&[], 40, &wide), &mut out).unwrap();
+        assert!(out.iter().all(|x| x.to_bits() == 0));
     });
 }
 

@@ -29,7 +29,7 @@ fn case(kernel: ConvKernel, size: (usize, usize), channels: (usize, usize)) -> C
     Case {
         kernel,
         bar: match kernel {
-            ConvKernel::DirectF32 => 120.0,
+            ConvKernel::DirectF32 | ConvKernel::SplitBf16 => 120.0,
             ConvKernel::WinogradF32(_) => 100.0,
             ConvKernel::DirectBf16 => 47.0,
             ConvKernel::WinogradI16(_) => 50.0,
@@ -197,6 +197,80 @@ fn convolutions_reach_their_ratio_with_batches_paddings_and_upsampling() {
             );
         }
     });
+}
+
+/// Input channels by 32, as AMX takes pixels: windows, steps, frames and blocks of every kind.
+fn whole_planes(kernel: ConvKernel) -> Vec<Case> {
+    let base = case(kernel, (7, 9), (64, 36));
+    let plain = Padding::default();
+    let odd = Padding {
+        top: 0,
+        left: 3,
+        bottom: 2,
+        right: 1,
+    };
+    let mut cases = vec![base; 11];
+    cases[0].batch = 3;
+    (cases[1].batch, cases[1].extras) = (2, false);
+    cases[2].padding = plain;
+    cases[3].padding = odd;
+    (cases[4].upsample_to, cases[4].batch) = (Some((14, 18)), 2);
+    cases[5].upsample_to = Some((13, 19));
+    cases[6].stride = 2;
+    (cases[7].stride, cases[7].size, cases[7].batch) = (2, (32, 33), 2);
+    (cases[8].stride, cases[8].window) = (3, (5, 2));
+    (cases[9].window, cases[9].padding) = ((1, 1), plain);
+    cases[10] = Case {
+        stride: 2,
+        ..cases[9]
+    };
+    for (batch, stride, size) in [
+        (2, 1, (5, 150)),
+        (1, 2, (5, 150)),
+        (1, 1, (40, 64)),
+        (1, 1, (70, 16)),
+        (5, 1, (8, 8)),
+        (5, 1, (16, 16)),
+    ] {
+        cases.push(Case {
+            batch,
+            stride,
+            ..case(kernel, size, (32, 33))
+        });
+    }
+    cases.push(Case {
+        batch: 2,
+        ..case(kernel, (8, 8), (1280, 40))
+    });
+    cases.push(case(kernel, (16, 16), (1280, 33)));
+    cases
+}
+
+#[test]
+fn direct_convolutions_of_whole_planes_reach_their_ratio() {
+    on_each_isa(|isa| {
+        let mut kernels = vec![ConvKernel::DirectBf16];
+        if isa == Isa::Amx {
+            kernels.push(ConvKernel::SplitBf16);
+        }
+        for case in kernels.into_iter().flat_map(whole_planes) {
+            check_conv(isa, case);
+        }
+    });
+}
+
+#[test]
+fn three_parts_want_amx_and_whole_planes() {
+    let shape = |in_channels| ConvShape {
+        out_channels: 2,
+        in_channels,
+        kernel_h: 1,
+        kernel_w: 1,
+    };
+    let error = ConvWeight::pack(&[0.0; 66], shape(33), ConvKernel::SplitBf16).unwrap_err();
+    assert!(error.to_string().contains("multiple of 32"), "{error}");
+    let pack = ConvWeight::pack(&[0.0; 64], shape(32), ConvKernel::SplitBf16);
+    assert_eq!(pack.is_ok(), Isa::available().contains(&Isa::Amx));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod arena;
 mod attention;
 mod fast;
 mod fast_attention;

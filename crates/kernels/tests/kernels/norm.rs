@@ -1,7 +1,11 @@
 //! Normalisations.
 
-use tintype_kernels::{Activation, GroupNorm, LayerNorm, group_norm, layer_norm, reference};
+use tintype_kernels::{
+    Activation, Conv2d, ConvKernel, ConvShape, ConvWeight, GroupAffine, GroupNorm, Isa, LayerNorm,
+    Padding, conv2d, group_norm, layer_norm, reference,
+};
 
+use crate::fast::assert_snr;
 use crate::{EPS, assert_close, on_each_isa, values};
 
 fn check_group(widths: &[usize], batch: usize, pixels: usize, groups: usize, mean: f32) {
@@ -209,5 +213,77 @@ fn layer_norm_agrees() {
             .is_err()
         );
         assert!(layer_norm(&LayerNorm { x: &x[1..], ..call }, &mut [0.0; 5]).is_err());
+    });
+}
+
+/// A norm that waits gives the same bits when it is carried out, and a convolution that carries it out while it reads what one
+/// gives that follows it.
+#[test]
+fn a_norm_that_waits_is_the_same_norm() {
+    let (batch, height, width) = (2, 9, 21);
+    let (first, second) = (
+        values(batch * height * width * 40, 1),
+        values(batch * height * width * 24, 2),
+    );
+    let parts = [(&first[..], 40), (&second[..], 24)];
+    let (weight, bias) = (values(64, 3), values(64, 4));
+    let shape = ConvShape {
+        out_channels: 33,
+        in_channels: 64,
+        kernel_h: 3,
+        kernel_w: 3,
+    };
+    let raw = values(33 * 64 * 9, 5);
+    on_each_isa(|isa| {
+        for activation in [Activation::None, Activation::Silu] {
+            let call = GroupNorm {
+                parts: &parts,
+                batch,
+                pixels: height * width,
+                groups: 8,
+                weight: &weight,
+                bias: &bias,
+                eps: 1e-5,
+                activation,
+            };
+            let mut now = vec![f32::NAN; first.len() + second.len()];
+            group_norm(&call, &mut now).unwrap();
+            let affine = GroupAffine::of(&call).unwrap();
+            let normed = affine.normed(&parts, activation).unwrap();
+            let mut later = vec![f32::NAN; now.len()];
+            normed.write(&mut later).unwrap();
+            assert_eq!(now, later, "{isa:?} {activation:?}");
+            assert!(normed.write(&mut later[1..]).is_err());
+            assert!(affine.normed(&parts[1..], activation).is_err());
+            for (kernel, bar) in [
+                (ConvKernel::DirectBf16, 47.0),
+                (ConvKernel::SplitBf16, 120.0),
+            ] {
+                if isa != Isa::Amx && kernel == ConvKernel::SplitBf16 {
+                    continue;
+                }
+                let packed = ConvWeight::pack(&raw, shape, kernel).unwrap();
+                assert_eq!(packed.takes_normed(1), isa == Isa::Amx);
+                let sizes = (batch, height, width);
+                let padding = Padding::symmetric(1);
+                let plain = Conv2d {
+                    padding,
+                    ..Conv2d::new(&now, sizes, &packed)
+                };
+                let waiting = Conv2d {
+                    padding,
+                    normed: Some(normed),
+                    ..Conv2d::new(&[], sizes, &packed)
+                };
+                let mut out = vec![f32::NAN; batch * height * width * 33];
+                if isa == Isa::Amx {
+                    conv2d(&waiting, &mut out).unwrap();
+                    let what = format!("{kernel} {activation:?}");
+                    assert_snr(&what, &out, &reference::conv2d(&plain, &raw), bar);
+                } else {
+                    assert!(conv2d(&waiting, &mut out).is_err());
+                }
+            }
+        }
     });
 }

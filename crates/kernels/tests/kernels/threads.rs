@@ -46,6 +46,10 @@ fn matrix_products_do_not_depend_on_threads() {
     check("bf16 linear", rows * n, |out| {
         linear(&Linear::new(&x, rows, &weight), out).unwrap();
     });
+    let weight = PackedMatrix::exact_from_out_in(&raw, n, k).unwrap();
+    check("exact linear", rows * n, |out| {
+        linear(&Linear::new(&x, rows, &weight), out).unwrap();
+    });
     let gated = PackedGeglu::from_out_in(&raw[..2 * 100 * k], 100, k).unwrap();
     check("linear_geglu", rows * 100, |out| {
         let call = LinearGeglu {
@@ -78,6 +82,24 @@ fn matrix_products_do_not_depend_on_threads() {
             conv2d(&call, out).unwrap();
         });
     }
+}
+
+#[test]
+fn convolutions_of_whole_planes_do_not_depend_on_threads() {
+    let shape = ConvShape {
+        out_channels: 72,
+        in_channels: 64,
+        kernel_h: 3,
+        kernel_w: 3,
+    };
+    let raw = values(72 * 64 * 9, 3);
+    let x = values(2 * 17 * 90 * 64, 4);
+    let weight = ConvWeight::pack(&raw, shape, ConvKernel::DirectBf16).unwrap();
+    check("planes", 2 * 17 * 90 * 72, |out| {
+        let mut call = Conv2d::new(&x, (2, 17, 90), &weight);
+        call.padding = Padding::symmetric(1);
+        conv2d(&call, out).unwrap();
+    });
 }
 
 #[test]

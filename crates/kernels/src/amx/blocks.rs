@@ -1,0 +1,123 @@
+//! What a left side is to the unit: blocks of positions in planes of 32 channels.
+
+use std::ops::Range;
+
+use super::split::{PARTS, PRODUCTS, Split};
+use super::unit::Step;
+use super::{SUMS, TILE};
+use crate::half::Convert;
+use crate::isa::{Isa, dispatch_words};
+
+/// Output row of a tile's row that has none.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Sixteen positions of a block next to each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TileRows {
+    /// Word of the first position in a plane.
+    pub(crate) at: usize,
+    /// Output row of each, or [`NONE`].
+    pub(crate) rows: [u32; TILE],
+}
+
+impl TileRows {
+    /// Sixteen or fewer rows from `first` on, whose positions start at word `at`.
+    pub(super) fn consecutive(at: usize, first: usize, count: usize) -> Self {
+        let row = |i| {
+            if i < count { (first + i) as u32 } else { NONE }
+        };
+        Self {
+            at,
+            rows: std::array::from_fn(row),
+        }
+    }
+}
+
+/// What the values of both sides are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// bf16.
+    Bf16,
+    /// f32 in three parts.
+    Split,
+}
+
+impl Values {
+    /// Parts of a value.
+    pub(super) fn parts(self) -> usize {
+        match self {
+            Self::Bf16 => 1,
+            Self::Split => PARTS,
+        }
+    }
+
+    /// Rounds values of some planes into blocks `step` words apart; parts of them lie `apart` words apart.
+    pub(super) fn round(self, from: &[f32], to: &mut [u32], step: usize, apart: usize) {
+        match self {
+            Self::Bf16 => dispatch_words(
+                Isa::Amx,
+                Convert {
+                    from,
+                    factor: 1.0,
+                    to,
+                    step,
+                },
+            ),
+            Self::Split => dispatch_words(
+                Isa::Amx,
+                Split {
+                    from,
+                    to,
+                    step,
+                    apart,
+                },
+            ),
+        }
+    }
+
+    /// The steps of 32 elements that lie at `a` in the left side and at word `b` of the weight, whose parts are `apart` bytes and
+    /// `deep` words apart.
+    pub(super) fn steps(
+        self,
+        a: usize,
+        b: usize,
+        (apart, deep): (usize, usize),
+    ) -> impl Iterator<Item = Step> {
+        let products: &[_] = match self {
+            Self::Bf16 => &[(0, 0)],
+            Self::Split => &PRODUCTS,
+        };
+        products.iter().map(move |(left, right)| Step {
+            a: a + left * apart,
+            b: b + right * deep,
+        })
+    }
+}
+
+/// A left side cut into blocks that fit L2, each rounded to bf16 when its turn comes.
+pub(crate) trait Blocks: Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// What is multiplied.
+    fn values(&self) -> Values;
+    /// Words of a plane of any block.
+    fn plane(&self) -> usize;
+    /// Planes there are: the sum's elements are 32 times as many, times the window's places.
+    fn planes(&self) -> usize;
+    /// Planes rounded at once.
+    fn planes_at_once(&self) -> usize;
+    /// Bytes from a tile's position to the next.
+    fn row_bytes(&self) -> usize;
+    /// The tiles of a block.
+    fn tiles(&self, block: usize) -> Vec<TileRows>;
+    /// Writes some planes of a block; what lies between positions that count does not matter.
+    fn fill(&self, block: usize, planes: Range<usize>, to: &mut [u32]);
+    /// The elements of the sum in these planes, in the order they are added.
+    fn steps(&self, planes: Range<usize>) -> Vec<Step>;
+}
+
+/// Words of a plane of `positions`: an odd number of cache lines, so that planes do not fall on the same sets of a cache. Past
+/// the last position a tile may be read that starts there.
+pub(super) fn plane_words(positions: usize) -> usize {
+    ((positions + SUMS) | 1) * TILE
+}

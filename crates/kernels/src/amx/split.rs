@@ -1,0 +1,131 @@
+//! f32 as three bf16, so that six of nine products are as precise as one of f32 (Henry, Tang and Heinecke, arXiv:1904.06376).
+//!
+//! Eight bits each, x = high + middle + low to the last bit; products of what is left out are below a 2^26th of the whole.
+
+use crate::half::{BLOCK, HalfMatrix, Order};
+use crate::isa::WordOp;
+use crate::matmul::Columns;
+use crate::simd::Words;
+
+/// Parts of a value.
+pub(crate) const PARTS: usize = 3;
+/// Products of parts, left and right, the smallest first.
+pub(super) const PRODUCTS: [(usize, usize); 6] = [(2, 0), (0, 2), (1, 1), (1, 0), (0, 1), (0, 0)];
+
+/// Multiplying by this and taking the difference leaves the upper 8 bits of 24 (Veltkamp's splitting).
+const SPLITTER: f32 = 65_537.0;
+
+/// The nearest number of 8 bits.
+fn upper(x: f32) -> f32 {
+    let c = x * SPLITTER;
+    c - (c - x)
+}
+
+/// Part `part` of a value.
+fn part_of(x: f32, part: usize) -> f32 {
+    let high = upper(x);
+    let middle = upper(x - high);
+    match part {
+        0 => high,
+        1 => middle,
+        _ => x - high - middle,
+    }
+}
+
+/// Columns of a matrix as the parts of columns of another, one part after the other, each of whole blocks.
+struct Parts<'a, C> {
+    source: &'a C,
+    /// Values of a column, and with what fills the last block.
+    len: usize,
+    padded: usize,
+}
+
+impl<C: Columns> Columns for Parts<'_, C> {
+    fn read(&self, column: usize, from: usize, out: &mut [f32]) {
+        let (mut at, mut rest) = (from, out);
+        while !rest.is_empty() {
+            let (part, k) = (at / self.padded, at % self.padded);
+            let (run, others) = rest.split_at_mut((self.padded - k).min(rest.len()));
+            at += run.len();
+            rest = others;
+            let there = self.len.saturating_sub(k).min(run.len());
+            let (values, none) = run.split_at_mut(there);
+            none.fill(0.0);
+            if there > 0 {
+                self.source.read(column, k, values);
+            }
+            for value in values {
+                *value = part_of(*value, part);
+            }
+        }
+    }
+}
+
+/// The matrix of `columns` columns of `len` values in three parts.
+pub(crate) fn split_matrix(columns: usize, len: usize, source: &impl Columns) -> HalfMatrix {
+    let padded = len.next_multiple_of(2 * BLOCK);
+    let parts = Parts {
+        source,
+        len,
+        padded,
+    };
+    HalfMatrix::from_columns(columns, PARTS * padded, &parts, Order::Tiles)
+}
+
+/// Writes the parts of `from` as bf16, each in blocks of 16 words at `to[i * step..]`, one part `apart` words behind the other; zeros
+/// fill the last block.
+pub(super) struct Split<'a> {
+    pub(super) from: &'a [f32],
+    pub(super) to: &'a mut [u32],
+    pub(super) step: usize,
+    pub(super) apart: usize,
+}
+
+impl WordOp for Split<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Words>(self, s: S) {
+        const ELEMENTS: usize = 2 * BLOCK;
+        let blocks = self.from.len().div_ceil(ELEMENTS);
+        let end = (PARTS - 1) * self.apart + blocks.saturating_sub(1) * self.step + BLOCK;
+        assert!(
+            blocks == 0 || self.to.len() >= end,
+            "blocks leave the buffer, this is a bug"
+        );
+        let splitter = s.splat(SPLITTER);
+        let mut block = 0;
+        while block < blocks {
+            let values = &self.from[block * ELEMENTS..];
+            let mut copy = [0.0; ELEMENTS];
+            let values = if values.len() < ELEMENTS {
+                copy[..values.len()].copy_from_slice(values);
+                copy.as_ptr()
+            } else {
+                values.as_ptr()
+            };
+            let mut i = 0;
+            while i < ELEMENTS {
+                // SAFETY: 32 values; blocks of 16 words, whose last is inside by the assertion.
+                unsafe {
+                    let mut rest = [s.load(values.add(i)), s.load(values.add(i + S::LANES))];
+                    let mut part = 0;
+                    while part < PARTS {
+                        let [a, b] = rest;
+                        let (c, d) = (s.mul(a, splitter), s.mul(b, splitter));
+                        let upper = [s.sub(c, s.sub(c, a)), s.sub(d, s.sub(d, b))];
+                        let to = self
+                            .to
+                            .as_mut_ptr()
+                            .add(part * self.apart + block * self.step);
+                        s.store_bf16(to.cast::<u16>().add(i), upper[0], upper[1]);
+                        rest = [s.sub(a, upper[0]), s.sub(b, upper[1])];
+                        part += 1;
+                    }
+                }
+                i += 2 * S::LANES;
+            }
+            block += 1;
+        }
+    }
+}

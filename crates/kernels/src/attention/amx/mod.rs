@@ -1,0 +1,165 @@
+//! Attention on AMX: scores are formed with a key a row and a query a lane, so that the softmax needs nothing across lanes.
+//!
+//! A block of keys meets 32 queries at a time: scores = K Q^T, weights = 2^(scores - largest), values += V^T weights. Values have
+//! one more channel, of ones, whose weighted sum is the sum of the weights as they were rounded: what rounding takes from them
+//! all divides out, so they are cut off to bf16.
+
+mod fold;
+mod pack;
+
+use rayon::prelude::*;
+
+use self::fold::Fold;
+use self::pack::{PackKeys, PackQueries, PackValues, WriteRows};
+use super::Attention;
+use crate::amx::{SUMS, Step, TILE};
+use crate::half::{BLOCK, padded_words};
+use crate::isa::{Isa, dispatch_words};
+use crate::scratch;
+use crate::shared::SharedMut;
+
+/// Queries of a task: keys and values pass by once for all of them.
+const QUERIES: usize = 16 * SUMS;
+/// Keys of a block: 32 queries' scores are 32 KiB.
+const KEYS: usize = 4 * SUMS;
+
+/// Sizes of a head.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Words of a key or query.
+    deep: usize,
+    /// Channels of the values and the ones, in whole tiles.
+    tall: usize,
+    /// Groups of 32 keys.
+    groups: usize,
+}
+
+impl Sizes {
+    fn of(call: &Attention<'_>) -> Self {
+        Self {
+            deep: padded_words(call.head_dim),
+            tall: (call.head_dim + 1).next_multiple_of(TILE),
+            groups: call.keys.div_ceil(SUMS),
+        }
+    }
+
+    /// Words of a head's keys, `[keys][deep]`.
+    fn keys(self) -> usize {
+        self.groups * SUMS * self.deep
+    }
+
+    /// Words of a head's values, `[groups][tall][16]`.
+    fn values(self) -> usize {
+        self.groups * self.tall * BLOCK
+    }
+}
+
+/// A head of a call.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    call: &'a Attention<'a>,
+    sizes: Sizes,
+    /// Head, counted over all pictures.
+    head: usize,
+}
+
+/// Rounds and packs keys and values of every head, then computes blocks of queries. Sizes are checked and not 0.
+pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
+    let sizes = Sizes::of(call);
+    let heads = call.batch * call.heads;
+    let head_len = sizes.keys() + sizes.values();
+    scratch::with_words(heads * head_len, |packed| {
+        packed
+            .par_chunks_mut(head_len)
+            .enumerate()
+            .for_each(|(head, packed)| {
+                let (keys, values) = packed.split_at_mut(sizes.keys());
+                let side = Side { call, sizes, head };
+                dispatch_words(Isa::Amx, PackKeys(side, keys));
+                dispatch_words(Isa::Amx, PackValues(side, values));
+            });
+        let packed = &*packed;
+        let blocks = call.queries.div_ceil(QUERIES);
+        let shared = SharedMut::new(out);
+        (0..heads * blocks).into_par_iter().for_each(|task| {
+            let (head, first) = (task / blocks, task % blocks * QUERIES);
+            let (keys, values) =
+                packed[head * head_len..(head + 1) * head_len].split_at(sizes.keys());
+            let block = Block {
+                side: Side { call, sizes, head },
+                first,
+                rows: QUERIES.min(call.queries - first),
+                keys,
+                values,
+            };
+            block.compute(&shared);
+        });
+    });
+}
+
+/// One task: a block of queries of one head against all keys.
+struct Block<'a> {
+    side: Side<'a>,
+    /// First query.
+    first: usize,
+    /// Queries.
+    rows: usize,
+    keys: &'a [u32],
+    values: &'a [u32],
+}
+
+impl Block<'_> {
+    /// Writes the block's rows of `out`, at its head's channels.
+    fn compute(&self, out: &SharedMut<'_>) {
+        let groups = self.rows.div_ceil(SUMS);
+        let q_len = self.side.sizes.deep * SUMS;
+        let values_len = self.side.sizes.tall.next_multiple_of(SUMS) * SUMS;
+        let len = groups * (q_len + values_len + SUMS) + KEYS * SUMS + KEYS / 2 * SUMS;
+        scratch::with(len, |buffer| {
+            let (q, rest) = buffer.split_at_mut(groups * q_len);
+            let (sums, rest) = rest.split_at_mut(groups * values_len);
+            let (scores, rest) = rest.split_at_mut(KEYS * SUMS);
+            let (weights, largest) = rest.split_at_mut(KEYS / 2 * SUMS);
+            let q = scratch::as_words(q);
+            let weights = scratch::as_words(weights);
+            for (group, q) in q.chunks_exact_mut(q_len).enumerate() {
+                let queries = PackQueries {
+                    side: self.side,
+                    first: self.first + group * SUMS,
+                    to: q,
+                };
+                dispatch_words(Isa::Amx, queries);
+            }
+            largest.fill(f32::NEG_INFINITY);
+            let steps: Vec<Step> = (0..self.side.sizes.deep / BLOCK)
+                .map(|i| Step {
+                    a: i * BLOCK * size_of::<u32>(),
+                    b: i * BLOCK,
+                })
+                .collect();
+            dispatch_words(
+                Isa::Amx,
+                Fold {
+                    block: self,
+                    q,
+                    steps: &steps,
+                    scores,
+                    weights,
+                    largest,
+                    sums,
+                    values_len,
+                },
+            );
+            for (group, sums) in sums.chunks_exact_mut(values_len).enumerate() {
+                let rows = WriteRows {
+                    side: self.side,
+                    first: self.first + group * SUMS,
+                    sums,
+                    out,
+                };
+                // SAFETY: the output rows of this block and head are this task's alone.
+                dispatch_words(Isa::Amx, unsafe { rows.vouched() });
+            }
+        });
+    }
+}

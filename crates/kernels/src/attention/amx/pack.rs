@@ -1,0 +1,241 @@
+//! Queries, keys and values as tiles, and sums as rows of the output.
+
+use super::super::pack::head_row;
+use super::Side;
+use crate::amx::{SUMS, TILE};
+use crate::half::{BLOCK, Convert};
+use crate::isa::WordOp;
+use crate::shared::SharedMut;
+use crate::simd::Words;
+
+/// A bf16 one, and two.
+const ONE: u32 = 0x3f80;
+const ONES: u32 = ONE | ONE << 16;
+
+/// Keys, one a row of `deep` words; zeros to the end of the last group.
+pub(super) struct PackKeys<'a>(pub(super) Side<'a>, pub(super) &'a mut [u32]);
+
+impl WordOp for PackKeys<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Words>(self, s: S) {
+        let Self(Side { call, sizes, head }, packed) = self;
+        for (key, to) in packed.chunks_exact_mut(sizes.deep).enumerate() {
+            if key < call.keys {
+                let from = head_row(call, call.k, call.k_stride, call.keys, head, key);
+                convert(s, from, 1.0, to);
+            } else {
+                to.fill(0);
+            }
+        }
+    }
+}
+
+/// `factor * from` in consecutive blocks.
+#[inline(always)]
+fn convert<S: Words>(s: S, from: &[f32], factor: f32, to: &mut [u32]) {
+    let convert = Convert {
+        from,
+        factor,
+        to,
+        step: BLOCK,
+    };
+    convert.run(s);
+}
+
+/// Values, for each group of 32 keys `[tall][16]`: pairs of keys side by side in a channel's row, and in the one behind the last
+/// channel ones.
+pub(super) struct PackValues<'a>(pub(super) Side<'a>, pub(super) &'a mut [u32]);
+
+impl WordOp for PackValues<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Words>(self, s: S) {
+        let Self(Side { call, sizes, head }, packed) = self;
+        let (dim, tall) = (call.head_dim, sizes.tall);
+        let mut pairs = vec![0; BLOCK * tall];
+        for (group, tile) in packed.chunks_exact_mut(tall * BLOCK).enumerate() {
+            for (pair, to) in pairs.chunks_exact_mut(tall).enumerate() {
+                let key = group * SUMS + 2 * pair;
+                let row = |key| head_row(call, call.v, call.v_stride, call.keys, head, key);
+                if key + 1 < call.keys {
+                    round_pairs(s, row(key), row(key + 1), to);
+                    to[dim] = ONES;
+                } else if key < call.keys {
+                    for (to, value) in to.iter_mut().zip(row(key)) {
+                        *to = u32::from(crate::simd::bf16(*value));
+                    }
+                    to[dim] = ONE;
+                } else {
+                    to.fill(0);
+                }
+            }
+            transpose(s, &pairs, tall, tile);
+        }
+    }
+}
+
+/// `[rows][columns]` to `[columns][rows]`, 16 rows, columns a multiple of 16.
+#[inline(always)]
+fn transpose<S: Words>(s: S, from: &[u32], columns: usize, to: &mut [u32]) {
+    assert!(
+        from.len() >= TILE * columns && to.len() >= TILE * columns && columns.is_multiple_of(TILE),
+        "sizes of a transposition disagree, this is a bug"
+    );
+    let mut column = 0;
+    while column < columns {
+        let mut row = 0;
+        while row < TILE {
+            // SAFETY: blocks of 16 x 16, which the lengths hold.
+            unsafe {
+                let from = from.as_ptr().add(row * columns + column);
+                s.transpose(
+                    from,
+                    columns,
+                    to.as_mut_ptr().add(column * TILE + row),
+                    TILE,
+                );
+            }
+            row += S::LANES;
+        }
+        column += S::LANES;
+    }
+}
+
+/// Words of two rows of one length.
+#[inline(always)]
+fn round_pairs<S: Words>(s: S, even: &[f32], odd: &[f32], to: &mut [u32]) {
+    assert!(
+        even.len() == odd.len() && to.len() >= even.len(),
+        "rows of a pair differ, this is a bug"
+    );
+    let mut i = 0;
+    while i + S::LANES <= even.len() {
+        // SAFETY: i + LANES is at most the length of all three.
+        unsafe {
+            let words = s.round_pairs(s.load(even.as_ptr().add(i)), s.load(odd.as_ptr().add(i)));
+            s.store(to.as_mut_ptr().add(i).cast(), s.as_float(words));
+        }
+        i += S::LANES;
+    }
+    while i < even.len() {
+        let [even, odd] = [even[i], odd[i]].map(crate::simd::bf16);
+        to[i] = u32::from(even) | u32::from(odd) << 16;
+        i += 1;
+    }
+}
+
+/// Queries of a group as a right side in the order of tiles, times the factor that makes scores logarithms to base 2; zeros behind the last.
+pub(super) struct PackQueries<'a> {
+    pub(super) side: Side<'a>,
+    pub(super) first: usize,
+    pub(super) to: &'a mut [u32],
+}
+
+impl WordOp for PackQueries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Words>(self, s: S) {
+        let Side { call, sizes, head } = self.side;
+        let deep = sizes.deep;
+        assert!(
+            self.to.len() == deep * SUMS && deep.is_multiple_of(BLOCK),
+            "sizes of queries disagree, this is a bug"
+        );
+        let mut rows = vec![0; deep * SUMS];
+        let factor = call.scale * std::f32::consts::LOG2_E;
+        let there = SUMS.min(call.queries - self.first);
+        for (lane, row) in rows.chunks_exact_mut(deep).take(there).enumerate() {
+            let query = self.first + lane;
+            let from = head_row(call, call.q, call.q_stride, call.queries, head, query);
+            convert(s, from, factor, row);
+        }
+        let mut lane = 0;
+        while lane < SUMS {
+            let mut word = 0;
+            while word < deep {
+                // SAFETY: blocks of LANES x LANES, which the lengths hold.
+                unsafe {
+                    let from = rows.as_ptr().add(lane * deep + word);
+                    let to = self.to.as_mut_ptr();
+                    s.transpose(from, deep, to.add(word * SUMS + lane * TILE), TILE);
+                }
+                word += S::LANES;
+            }
+            lane += S::LANES;
+        }
+    }
+}
+
+/// Divides sums `[tall][32]` by the sum of weights behind the last channel and writes them as rows of the output.
+pub(super) struct WriteRows<'a> {
+    pub(super) side: Side<'a>,
+    pub(super) first: usize,
+    pub(super) sums: &'a mut [f32],
+    pub(super) out: &'a SharedMut<'a>,
+}
+
+/// The promise that the rows are this task's.
+pub(super) struct Vouched<'a>(WriteRows<'a>);
+
+impl<'a> WriteRows<'a> {
+    /// # Safety
+    /// No other task touches the 32 rows, or as many as are left, from query `first` on in the head's channels.
+    pub(super) unsafe fn vouched(self) -> Vouched<'a> {
+        Vouched(self)
+    }
+}
+
+impl WordOp for Vouched<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Words>(self, s: S) {
+        let WriteRows {
+            side: Side { call, sizes, head },
+            first,
+            sums,
+            out,
+        } = self.0;
+        let (dim, tall) = (call.head_dim, sizes.tall);
+        assert!(
+            sums.len() >= tall * SUMS && dim < tall,
+            "sizes of sums disagree, this is a bug"
+        );
+        let mut rows = vec![0.0f32; SUMS * tall];
+        let mut lane = 0;
+        while lane < SUMS {
+            // SAFETY: rows of 32 lanes, of which a vector starts at `lane`; blocks of LANES x LANES of both buffers.
+            unsafe {
+                let total = s.load(sums.as_ptr().add(dim * SUMS + lane));
+                let factor = s.div(s.splat(1.0), total);
+                let mut channel = 0;
+                while channel < dim {
+                    let at = sums.as_mut_ptr().add(channel * SUMS + lane);
+                    s.store(at, s.mul(s.load(at), factor));
+                    channel += 1;
+                }
+                let mut channel = 0;
+                while channel < tall {
+                    let from = sums.as_ptr().add(channel * SUMS + lane);
+                    let to = rows.as_mut_ptr().add(lane * tall + channel);
+                    s.transpose(from.cast(), SUMS, to.cast(), tall);
+                    channel += S::LANES;
+                }
+            }
+            lane += S::LANES;
+        }
+        let (picture, head) = (head / call.heads, head % call.heads);
+        let step = call.heads * dim;
+        let start = (picture * call.queries + first) * step + head * dim;
+        let there = SUMS.min(call.queries - first);
+        for (lane, row) in rows.chunks_exact(tall).take(there).enumerate() {
+            // SAFETY: the promise of `vouched`.
+            let to = unsafe { out.part(start + lane * step, dim) };
+            to.copy_from_slice(&row[..dim]);
+        }
+    }
+}
