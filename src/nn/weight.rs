@@ -41,8 +41,14 @@ pub(super) fn candle_weight_as(
 
 /// A tensor's values as f32.
 pub(super) fn decode_f32(raw: &RawTensor<'_>) -> Result<Vec<f32>> {
-    stored_dtype(raw)?;
     let mut values = vec![0.0; raw.shape.iter().product()];
+    decode_f32_into(raw, &mut values)?;
+    Ok(values)
+}
+
+/// The same into memory of as many values.
+pub(super) fn decode_f32_into(raw: &RawTensor<'_>, values: &mut [f32]) -> Result<()> {
+    stored_dtype(raw)?;
     let blocks = values.par_chunks_mut(BLOCK);
     match raw.dtype {
         StoredDType::F32 => decode(blocks, &raw.bytes, |from: &[[u8; 4]], to| {
@@ -69,7 +75,7 @@ pub(super) fn decode_f32(raw: &RawTensor<'_>) -> Result<Vec<f32>> {
             }
         }),
     }
-    Ok(values)
+    Ok(())
 }
 
 /// Values converted by one task: 16 KiB of f32.

@@ -6,7 +6,7 @@ use tintype_kernels as kernels;
 
 use super::super::conv2d::{Conv2dSpec, Padding};
 use super::super::norm::Activation;
-use super::super::weight::decode_f32;
+use super::super::weight::{decode_f32, decode_f32_into};
 use super::super::{Bias, Scope};
 use super::array::PendingNorm;
 use super::{Array, Context, KernelResult, Pool};
@@ -21,6 +21,20 @@ pub(in crate::nn) fn values(
     shape: &[usize],
 ) -> Result<Option<Vec<f32>>> {
     scope.tensor(name, shape, decode_f32)
+}
+
+/// The same in memory of the pool, where one weight after the other can lie until it is packed.
+fn large(
+    context: &Context,
+    scope: &Scope,
+    name: &str,
+    shape: &[usize],
+) -> Result<Option<kernels::Lease>> {
+    scope.tensor(name, shape, |raw| {
+        let mut values = context.pool.take(shape.iter().product());
+        decode_f32_into(raw, &mut values)?;
+        Ok(values)
+    })
 }
 
 /// A linear layer's weight (out, in) and bias (out).
@@ -39,17 +53,21 @@ impl Product {
         (inputs, outputs): (usize, usize),
         bias: Bias,
     ) -> Result<Option<Self>> {
-        let (mut weights, mut biases) = (Vec::new(), Vec::new());
-        for scope in scopes {
-            append(&mut weights, values(scope, "weight", &[outputs, inputs])?);
+        let (mut weights, mut biases) = (None, Vec::new());
+        let len = outputs * inputs;
+        for (i, scope) in scopes.iter().enumerate() {
+            scope.tensor("weight", &[outputs, inputs], |raw| {
+                let all = weights.get_or_insert_with(|| context.pool.take(len * scopes.len()));
+                decode_f32_into(raw, &mut all[i * len..][..len])
+            })?;
             if bias == Bias::With {
                 append(&mut biases, values(scope, "bias", &[outputs])?);
             }
         }
         let outputs = outputs * scopes.len();
-        if weights.len() != inputs * outputs {
+        let Some(weights) = weights else {
             return Ok(None);
-        }
+        };
         let pack = match context.precision_of(&scopes[0]) {
             // What is to be exact has few rows, and its error would be in every pixel alike.
             Precision::F32 if scopes[0].is_exact() || context.memory == MemoryUse::Low => {
@@ -134,7 +152,7 @@ impl Gated {
         } else {
             kernels::PackedGeglu::from_out_in
         };
-        let weight = values(scope, "weight", &[2 * inner, dim])?
+        let weight = large(context, scope, "weight", &[2 * inner, dim])?
             .map(|weight| pack(&weight, inner, dim).op("pack"))
             .transpose()?;
         let bias = values(scope, "bias", &[2 * inner])?;
@@ -220,7 +238,7 @@ impl Conv {
             spec.stride,
             (context.precision_of(scope), scope.typical_pixels()),
         );
-        let weight = values(scope, "weight", &oihw)?
+        let weight = large(context, scope, "weight", &oihw)?
             .map(|weight| kernels::ConvWeight::pack(&weight, shape, kernel).op("pack"))
             .transpose()?;
         let bias = values(scope, "bias", &oihw[..1])?;

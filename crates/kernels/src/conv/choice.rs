@@ -64,6 +64,8 @@ pub struct ConvUse {
 
 /// Channels, either way, from which on Winograd's transforms cost less than its products save.
 const WINOGRAD_CHANNELS: usize = 32;
+/// Output pixels from which on Winograd in f32 is quicker than six products on AMX.
+const MANY_PIXELS: usize = 1024;
 /// Input channels are a multiple of this for AMX to read pixels as they lie.
 pub(crate) const SPLIT_CHANNELS: usize = 32;
 /// Output pixels under which a transformed weight, 4 times the size, takes longer to read than the products it saves.
@@ -84,9 +86,12 @@ impl ConvKernel {
             && shape.in_channels.min(shape.out_channels) >= WINOGRAD_CHANNELS;
         let few = use_.pixels > 0 && use_.pixels < FEW_PIXELS;
         match use_.precision {
-            // Six products of bf16 on AMX take a third of the time of one of f32, and the weight is smaller than Winograd's.
+            // Six products of bf16 on AMX take a third of the time of one of f32, and the weight is smaller than Winograd's; only over
+            // many pixels Winograd's quarter of the products is quicker still.
             Precision::F32
-                if isa == Isa::Amx && shape.in_channels.is_multiple_of(SPLIT_CHANNELS) =>
+                if isa == Isa::Amx
+                    && shape.in_channels.is_multiple_of(SPLIT_CHANNELS)
+                    && (!fits || (use_.pixels > 0 && use_.pixels < MANY_PIXELS)) =>
             {
                 Self::SplitBf16
             }

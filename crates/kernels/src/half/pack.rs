@@ -6,9 +6,11 @@
 
 use rayon::prelude::*;
 
+use super::convert::Convert;
 use crate::buffer::Buffer;
-use crate::matmul::{Columns, PANEL, packed_len, panel_width, pieces};
-use crate::simd::bf16;
+use crate::isa::{Isa, WordOp, dispatch_words};
+use crate::matmul::{Columns, PANEL, Piece, packed_len, panel_width, pieces};
+use crate::simd::Words;
 
 /// Words of a block: 64 bytes, a cache line and a row of an AMX tile.
 pub(crate) const BLOCK: usize = 16;
@@ -55,6 +57,66 @@ pub(crate) struct HalfPanels<'a> {
     pub(crate) depth: usize,
 }
 
+/// Rounds a piece of some columns and writes it as words of a panel that starts with it.
+struct Words16<'a> {
+    piece: &'a Piece<'a>,
+    /// Columns there are; what a panel has besides stays 0.
+    count: usize,
+    order: Order,
+    width: usize,
+    out: &'a mut [u32],
+}
+
+impl WordOp for Words16<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Words>(self, s: S) {
+        // Blocks of 16 words of 16 columns, rounded, then turned from columns into rows.
+        let mut block = [[0u32; BLOCK]; BLOCK];
+        let words = self.piece.len.div_ceil(2);
+        for first_word in (0..words).step_by(BLOCK) {
+            for first in (0..self.count).step_by(BLOCK) {
+                for (i, to) in block.iter_mut().enumerate() {
+                    if first + i < self.count {
+                        let from = self.piece.part(first + i, 2 * first_word, 2 * BLOCK);
+                        let convert = Convert {
+                            from,
+                            factor: 1.0,
+                            to,
+                            step: BLOCK,
+                        };
+                        convert.run(s);
+                    } else {
+                        to.fill(0);
+                    }
+                }
+                let at = self.order.at((first_word, first), self.width);
+                let step = self.order.at((1, 0), self.width);
+                let to = &mut self.out[at..];
+                assert!(
+                    to.len() >= (BLOCK - 1) * step + BLOCK,
+                    "a block leaves the panel, this is a bug"
+                );
+                let mut row = 0;
+                while row < BLOCK {
+                    let mut column = 0;
+                    while column < BLOCK {
+                        // SAFETY: blocks of LANES x LANES of both, the second's rows `step` apart and inside by the assertion.
+                        unsafe {
+                            let from = block.as_ptr().cast::<u32>().add(row * BLOCK + column);
+                            let to = to.as_mut_ptr().add(column * step + row);
+                            s.transpose(from, BLOCK, to, step);
+                        }
+                        column += S::LANES;
+                    }
+                    row += S::LANES;
+                }
+            }
+        }
+    }
+}
+
 impl HalfPanels<'_> {
     /// Whether the data holds all panels and the spare row behind them.
     pub(crate) fn is_whole(&self) -> bool {
@@ -81,6 +143,7 @@ impl HalfMatrix {
         order: Order,
     ) -> Self {
         let depth = padded_words(len);
+        let isa = Isa::current();
         let mut data = Buffer::zeroed(half_len(columns, depth));
         let used = packed_len(columns, depth);
         if depth > 0 {
@@ -92,13 +155,14 @@ impl HalfMatrix {
                     let width = panel_width(columns, start);
                     let count = width.min(columns - start);
                     pieces(source, start..start + count, len, |from, piece| {
-                        for pair in 0..piece.len.div_ceil(2) {
-                            for column in 0..count {
-                                let half = |k| u32::from(bf16(piece.at(column, k)));
-                                out[order.at((from / 2 + pair, column), width)] =
-                                    half(2 * pair) | half(2 * pair + 1) << 16;
-                            }
-                        }
+                        let words = Words16 {
+                            piece: &piece,
+                            count,
+                            order,
+                            width,
+                            out: &mut out[from / 2 * width..],
+                        };
+                        dispatch_words(isa, words);
                     });
                 });
         }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 pub(crate) use micro::Store;
 pub use pack::PackedMatrix;
 pub(crate) use pack::{
-    Columns, Contiguous, Form, PANEL, Panels, order_of_rows, packed_len, panel_width, pieces,
+    Columns, Contiguous, Form, PANEL, Panels, Piece, order_of_rows, packed_len, panel_width, pieces,
 };
 pub(crate) use tile::{Checked, Rows, Tile};
 

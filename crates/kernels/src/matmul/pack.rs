@@ -273,6 +273,11 @@ pub(crate) struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// Up to `len` values of a column from `k` on, fewer at the end of the piece.
+    pub(crate) fn part(&self, column: usize, k: usize, len: usize) -> &[f32] {
+        &self.values[column * PIECE..][..self.len][k.min(self.len)..self.len.min(k + len)]
+    }
+
     /// Value `k` of a column; 0 past the end of the piece.
     #[inline]
     pub(crate) fn at(&self, column: usize, k: usize) -> f32 {

@@ -442,6 +442,13 @@ fn the_choice_follows_shape_precision_and_instruction_set() {
         ..fast
     };
     assert_eq!(name(exact, Isa::Avx2), "conv-f32-winograd4");
+    assert_eq!(name(exact, Isa::Amx), "conv-f32-winograd4");
+    let small = ConvUse {
+        pixels: 256,
+        ..exact
+    };
+    assert_eq!(name(small, Isa::Amx), "conv-3xbf16-direct");
+    assert_eq!(name(small, Isa::Avx512Bf16), "conv-f32-winograd4");
     assert_eq!(
         name(
             ConvUse {
