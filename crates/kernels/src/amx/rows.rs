@@ -26,6 +26,8 @@ pub(crate) struct RowBlocks<'a, L> {
     rows: usize,
     len: usize,
     values: Values,
+    /// Planes rounded at once.
+    at_once: usize,
     /// Rows of a block.
     high: usize,
 }
@@ -48,7 +50,20 @@ impl<'a, L> RowBlocks<'a, L> {
             rows,
             len,
             values,
+            at_once: PLANES / values.parts(),
             high: rows.div_ceil(blocks).next_multiple_of(SUMS),
+        }
+    }
+
+    /// The same with all planes rounded at once, for results that are not sums of sums.
+    pub(crate) fn whole(self) -> Self {
+        let planes = self.len.div_ceil(DEEP).max(1);
+        let bytes = planes * self.values.parts() * 2 * DEEP;
+        let most = (BYTES / bytes / SUMS * SUMS).max(2 * SUMS);
+        Self {
+            at_once: planes,
+            high: self.high.min(most),
+            ..self
         }
     }
 
@@ -75,7 +90,7 @@ impl<'x, L: LeftSide<'x>> Blocks for RowBlocks<'_, L> {
     }
 
     fn planes_at_once(&self) -> usize {
-        let (planes, most) = (self.planes(), PLANES / self.values.parts());
+        let (planes, most) = (self.planes(), self.at_once);
         planes.div_ceil(planes.div_ceil(most).max(1))
     }
 

@@ -151,7 +151,7 @@ pub fn linear_geglu(call: &LinearGeglu<'_>, out: &mut [f32]) -> Result<()> {
     if call.weight.value.order == Order::Tiles {
         let values = call.weight.values;
         let work = amx::Work {
-            left: &amx::RowBlocks::new(&left, call.rows, (k, 2 * inner), values),
+            left: &amx::RowBlocks::new(&left, call.rows, (k, 2 * inner), values).whole(),
             weights: [call.weight.value.panels(), call.weight.gate.panels()],
         };
         let bias = call.bias.map(|bias| bias.split_at(inner).into());

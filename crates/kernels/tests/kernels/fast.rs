@@ -119,6 +119,40 @@ fn exact_linear_layers_reach_their_ratio() {
     });
 }
 
+/// Sums so long that other products take them in pieces, which a gate cannot.
+#[test]
+fn gates_of_long_sums_reach_their_ratio() {
+    on_each_isa(|isa| {
+        let (rows, inner, k) = (70, 40, 2700);
+        let (x, raw) = (heavy(rows * k, k, 1), heavy(2 * inner * k, 1, 2));
+        let mut weights = vec![(PackedGeglu::from_out_in(&raw, inner, k).unwrap(), 45.0)];
+        if isa == tintype_kernels::Isa::Amx {
+            weights.push((
+                PackedGeglu::exact_from_out_in(&raw, inner, k).unwrap(),
+                115.0,
+            ));
+        }
+        let projected = reference::linear(&x, rows, k, &raw, k);
+        let want: Vec<f64> = (0..rows * inner)
+            .map(|i| {
+                let row = &projected[i / inner * 2 * inner..][..2 * inner];
+                row[i % inner] * reference::gelu(row[inner + i % inner])
+            })
+            .collect();
+        for (weight, bar) in &weights {
+            let mut out = vec![f32::NAN; rows * inner];
+            let call = LinearGeglu {
+                x: &x,
+                rows,
+                weight,
+                bias: None,
+            };
+            linear_geglu(&call, &mut out).unwrap();
+            assert_snr(&format!("{isa:?} {}", weight.kernel()), &out, &want, *bar);
+        }
+    });
+}
+
 #[test]
 fn bf16_products_of_nothing_are_the_bias() {
     let weight = PackedMatrix::bf16_from_out_in(&[], 3, 0).unwrap();
