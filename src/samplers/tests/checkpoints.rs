@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{neighbour_network, run};
+use super::stays_finite;
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::error::{ErrorKind, Result};
-use crate::rng::{RngKind, SeededNoise};
 use crate::samplers::schedule::{CustomLevels, StepTable};
-use crate::samplers::{NoiseOptions, NoiseSource, SAMPLERS, SamplerKind};
+use crate::samplers::{NoiseOptions, SAMPLERS, SamplerKind};
 
 const OWN: [(&str, SamplerKind); 7] = [
     ("HeunDiscreteScheduler", SamplerKind::Heun),
@@ -87,14 +86,7 @@ fn the_checkpoints_own_scheduler_is_taken_and_runs_for_any_number_of_steps() {
                         }
                     };
                     assert_eq!(scheduler.kind(), kind);
-                    let mut noise = SeededNoise::new(RngKind::TorchCpu, [5]);
-                    let start = scheduler.plan().start(noise.noise(&[1, 1, 4, 4]));
-                    let found = run(&scheduler, start, &mut noise, neighbour_network);
-                    assert_eq!(
-                        found.first_non_finite(),
-                        None,
-                        "{class_name} {config} {steps}"
-                    );
+                    stays_finite(&scheduler, &format!("{class_name} {config} {steps}"));
                 }
             }
         }

@@ -18,7 +18,7 @@ use super::{Denoiser, Guided, NoiseOptions, NoiseSource, Plan};
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::error::Result;
 use crate::host::HostTensor;
-use crate::rng::{BrownianNoise, RngKind, TorchGenerator};
+use crate::rng::{BrownianNoise, RngKind, SeededNoise, TorchGenerator};
 
 /// The share of the network's output that the unconditional one has.
 const WITHOUT_PROMPT: f32 = 0.9;
@@ -125,6 +125,15 @@ pub(super) fn scheduler(config: &Value, sampler: &str, steps: usize) -> Result<S
             step_table: StepTable::Sd15,
         },
     )
+}
+
+/// A run from torch's noise of seed 5 never leaves the finite numbers.
+#[track_caller]
+fn stays_finite(scheduler: &Scheduler, what: &str) {
+    let mut noise = SeededNoise::new(RngKind::TorchCpu, [5]);
+    let start = scheduler.plan().start(noise.noise(&[1, 1, 4, 4]));
+    let found = run(scheduler, start, &mut noise, neighbour_network);
+    assert_eq!(found.first_non_finite(), None, "{what}");
 }
 
 /// Runs `scheduler` on `network` from `x`.

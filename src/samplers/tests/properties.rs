@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{neighbour_network, run, scheduler};
+use super::{neighbour_network, run, scheduler, stays_finite};
 use crate::HostTensor;
 use crate::error::{Error, ErrorKind};
 use crate::rng::{RngKind, SeededNoise};
@@ -187,15 +187,7 @@ fn every_number_of_steps_runs_or_says_why_not() {
                 config["timestep_spacing"] = json!(spacing);
                 match scheduler(&config, row.name, steps) {
                     Ok(scheduler) => {
-                        let mut noise = SeededNoise::new(RngKind::TorchCpu, [5]);
-                        let start = scheduler.plan().start(noise.noise(&[1, 1, 4, 4]));
-                        let found = run(&scheduler, start, &mut noise, neighbour_network);
-                        assert_eq!(
-                            found.first_non_finite(),
-                            None,
-                            "{} {spacing} {steps}",
-                            row.name
-                        );
+                        stays_finite(&scheduler, &format!("{} {spacing} {steps}", row.name));
                     }
                     Err(error) => {
                         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tintype::metadata::{read_picture, write_png};
 
+use crate::replay::refuses;
 use crate::support::Place;
 
 /// A PNG with a text behind its header.
@@ -134,12 +135,6 @@ fn graphs_that_cannot_be_read_or_made_are_errors() {
     ];
     for (text, code, words) in cases {
         std::fs::write(place.path("bad.png"), with_text(&png, "prompt", &text)).unwrap();
-        let stderr = place
-            .run(["replay", "bad.png", "--model", "nowhere"])
-            .fails_with(code);
-        assert!(
-            stderr.contains(words) && stderr.contains("bad.png"),
-            "{stderr}"
-        );
+        refuses(&place, "bad.png", code, words);
     }
 }

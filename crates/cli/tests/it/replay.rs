@@ -30,6 +30,17 @@ fn retell(place: &Place, name: &str, text: &str) {
     std::fs::write(place.path(name), bytes).unwrap();
 }
 
+/// Replaying `picture` fails with `code`, names the picture and says `words`.
+pub(crate) fn refuses(place: &Place, picture: &str, code: i32, words: &str) {
+    let stderr = place
+        .run(["replay", picture, "--model", "nowhere"])
+        .fails_with(code);
+    assert!(
+        stderr.contains(words) && stderr.contains(picture),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn our_own_pictures_repeat_bit_for_bit() {
     let requests: &[&[&str]] = &[
@@ -308,13 +319,7 @@ fn refuses_what_cannot_be_made_again_before_looking_for_the_model() {
     ];
     for (text, code, words) in cases {
         retell(&place, "bad.png", text);
-        let stderr = place
-            .run(["replay", "bad.png", "--model", "nowhere"])
-            .fails_with(code);
-        assert!(
-            stderr.contains(words) && stderr.contains("bad.png"),
-            "{stderr}"
-        );
+        refuses(&place, "bad.png", code, words);
     }
     std::fs::write(place.path("no.gif"), "GIF89a").unwrap();
     let stderr = place

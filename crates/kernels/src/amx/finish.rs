@@ -55,6 +55,9 @@ impl Target<'_> {
 
 /// Turns sums of `W` products into output.
 pub(crate) trait Finish<const W: usize>: Sync {
+    /// Whether parts of sums may be written one after the other; if not, the left side must be [whole](super::RowBlocks::whole).
+    const ADDS: bool;
+
     /// What it reads at each output's place.
     fn reads(&self) -> Option<&[f32]>;
 
@@ -70,6 +73,8 @@ pub(crate) trait Finish<const W: usize>: Sync {
 pub(crate) struct Plain<'a>(pub(crate) Epilogue<'a>);
 
 impl Finish<1> for Plain<'_> {
+    const ADDS: bool = true;
+
     fn reads(&self) -> Option<&[f32]> {
         self.0.residual
     }
@@ -146,6 +151,8 @@ pub(crate) struct Gates<'a> {
 }
 
 impl Finish<2> for Gates<'_> {
+    const ADDS: bool = false;
+
     fn reads(&self) -> Option<&[f32]> {
         None
     }

@@ -65,6 +65,10 @@ pub(crate) fn run<B: Blocks, F: Finish<W>, const W: usize>(
     let len = out.len();
     let out = SharedMut::new(out);
     let pieces = pieces(left);
+    assert!(
+        F::ADDS || pieces.len() == 1,
+        "a result of part of its sums, this is a bug"
+    );
     // A sum of nothing has no planes, but its tasks still take a part each.
     let words = left.plane() * left.planes_at_once().max(1) * left.values().parts();
     let compute = |block: usize, columns: Range<usize>, piece: &Piece, a: &[u32]| {

@@ -76,12 +76,19 @@ fn matrix_products_do_not_depend_on_threads() {
         ConvKernel::WinogradI16(WinogradTile::F2),
     ] {
         let weight = ConvWeight::pack(&raw, shape, kernel).unwrap();
-        check(kernel.name(), 2 * 17 * 13 * 33, |out| {
-            let mut call = Conv2d::new(&x, (2, 17, 13), &weight);
-            call.padding = Padding::symmetric(1);
-            conv2d(&call, out).unwrap();
-        });
+        check_conv(kernel.name(), &weight, &x, (2, 17, 13));
     }
+}
+
+/// A 3x3 convolution with a frame of zeros.
+fn check_conv(name: &str, weight: &ConvWeight, x: &[f32], sizes: (usize, usize, usize)) {
+    let (batch, height, width) = sizes;
+    let len = batch * height * width * weight.shape().out_channels;
+    check(name, len, |out| {
+        let mut call = Conv2d::new(x, sizes, weight);
+        call.padding = Padding::symmetric(1);
+        conv2d(&call, out).unwrap();
+    });
 }
 
 #[test]
@@ -95,11 +102,7 @@ fn convolutions_of_whole_planes_do_not_depend_on_threads() {
     let raw = values(72 * 64 * 9, 3);
     let x = values(2 * 17 * 90 * 64, 4);
     let weight = ConvWeight::pack(&raw, shape, ConvKernel::DirectBf16).unwrap();
-    check("planes", 2 * 17 * 90 * 72, |out| {
-        let mut call = Conv2d::new(&x, (2, 17, 90), &weight);
-        call.padding = Padding::symmetric(1);
-        conv2d(&call, out).unwrap();
-    });
+    check_conv("planes", &weight, &x, (2, 17, 90));
 }
 
 #[test]
