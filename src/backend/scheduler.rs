@@ -48,7 +48,7 @@ impl Scheduler {
         let named = request.schedule.map(str::parse).transpose()?;
         let spec = kind.spec();
         let chosen = agree(joined, named)?;
-        let (mut settings, plan) = read(config, spec, chosen, request)?;
+        let (mut settings, plan, build) = read(config, spec, chosen, request)?;
         settings.randomness = request.noise.resolve(&spec.takes, spec.name)?;
         settings.step_table = request.step_table;
         if let Some(sigmas) = chosen {
@@ -65,7 +65,7 @@ impl Scheduler {
             settings.custom = Some(levels.clone());
         }
         check_steps(request.steps, settings.num_train_timesteps)?;
-        let sampler = (spec.build)(&settings);
+        let sampler = build(&settings);
         let schedule = NoiseSchedule::new(settings);
         let plan = plan(&schedule, request.steps)?;
         refuse_noise_from_noise(&schedule, &plan)?;
@@ -90,6 +90,11 @@ impl Scheduler {
     /// The levels of this run.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What takes latents through the plan.
+    pub fn sampler(&self) -> &dyn Sampler {
+        self.sampler.as_ref()
     }
 
     /// Takes `x`, (B, C, H, W) at the plan's first level, to clean latents.
@@ -142,14 +147,17 @@ fn choose_sampler(
 /// What decides the levels of a run of so many steps.
 type MakePlan = fn(&NoiseSchedule, usize) -> Result<Plan>;
 
-/// The checkpoint's configuration as the sampler reads it, and what makes its plan. A checkpoint's own scheduler
+/// What makes the sampler.
+type Build = fn(&Settings) -> Box<dyn Sampler>;
+
+/// The checkpoint's configuration as the sampler reads it, and what makes its plan and the sampler. A checkpoint's own scheduler
 /// runs as diffusers runs it, unless the caller wants other levels.
 fn read(
     config: &SchedulerConfig,
     spec: &SamplerSpec,
     chosen: Option<ScheduleKind>,
     request: &SchedulerRequest<'_>,
-) -> Result<(Settings, MakePlan)> {
+) -> Result<(Settings, MakePlan, Build)> {
     let class_name = config.class_name.as_deref().unwrap_or("");
     let own = spec
         .of_checkpoint
@@ -157,10 +165,10 @@ fn read(
     if let Some(own) = own {
         let settings = config.resolve(&own.defaults)?;
         if chosen.is_none_or(|chosen| chosen == settings.sigmas) {
-            return Ok((settings, own.plan));
+            return Ok((settings, own.plan, own.build));
         }
     }
-    Ok((config.resolve(&spec.defaults)?, spec.plan))
+    Ok((config.resolve(&spec.defaults)?, spec.plan, spec.build))
 }
 
 /// DPM-Solver's other algorithms share a class name with the one there is.

@@ -21,11 +21,29 @@ const GAUSS: [(f64, f64); 3] = [
 
 /// The LMS sampler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Lms;
+pub struct Lms {
+    /// Whether a run that begins later, from a picture, is weighted as if it had made the steps it left out, as
+    /// diffusers' `LMSDiscreteScheduler` does; k-diffusion begins afresh.
+    pub counts_skipped: bool,
+}
 
 impl Lms {
     pub(super) fn build(_settings: &Settings) -> Box<dyn Sampler> {
-        Box::new(Self)
+        Box::new(Self::default())
+    }
+
+    /// diffusers' own.
+    pub(super) fn build_of_checkpoint(_settings: &Settings) -> Box<dyn Sampler> {
+        Box::new(Self {
+            counts_skipped: true,
+        })
+    }
+
+    /// The levels whose slopes step `index` is weighted by, the latest first; `slopes` of them are known.
+    pub(super) fn nodes(self, plan: &Plan, index: usize, slopes: usize) -> Vec<f64> {
+        let count = if self.counts_skipped { ORDER } else { slopes };
+        let at = std::iter::once(plan.steps()[index].from).chain(plan.before(index));
+        at.take(count).map(|level| level.sigma).collect()
     }
 
     /// The levels of diffusers' `LMSDiscreteScheduler`, which are Euler's.
@@ -58,17 +76,15 @@ impl Sampler for Lms {
     fn sample(&self, mut x: HostTensor, run: &mut Run<'_>) -> Result<HostTensor> {
         // The latest first.
         let mut slopes: VecDeque<HostTensor> = VecDeque::new();
-        let mut sigmas: VecDeque<f64> = VecDeque::new();
         for (index, step) in run.plan.steps().iter().enumerate() {
             let (from, to) = (step.from.sigma, step.to.sigma);
             let denoised = run.denoiser.denoise(&x, from)?;
             slopes.truncate(ORDER - 1);
             slopes.push_front(maths::slope(&x, &denoised, from)?);
-            sigmas.truncate(ORDER - 1);
-            sigmas.push_front(from);
-            let weights = weights(sigmas.make_contiguous(), from, to);
+            let nodes = self.nodes(run.plan, index, slopes.len());
             let mut terms = vec![(1.0, &x)];
-            terms.extend(weights.into_iter().zip(&slopes));
+            // Weights without a slope count for nothing.
+            terms.extend(weights(&nodes, from, to).into_iter().zip(&slopes));
             x = maths::combine(&terms)?;
             run.report(index, &x, Some(&denoised))?;
         }

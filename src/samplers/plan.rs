@@ -52,7 +52,7 @@ pub struct Plan {
     steps: Vec<Step>,
     coordinates: Coordinates,
     initial_scale: f64,
-    skipped: usize,
+    skipped: Vec<Step>,
 }
 
 /// How a sampler writes noisy latents.
@@ -99,7 +99,7 @@ impl Plan {
             steps,
             coordinates,
             initial_scale,
-            skipped: 0,
+            skipped: Vec::new(),
         })
     }
 
@@ -171,19 +171,25 @@ impl Plan {
     /// # Errors
     /// When nothing would be left.
     pub fn skip(&self, count: usize) -> Result<Self> {
-        let steps = self.steps.get(count..).unwrap_or_default().to_vec();
-        let mut plan = Self::new(steps, self.coordinates, self.initial_scale)?;
-        plan.skipped = self.skipped + count;
+        let (gone, left) = self.steps.split_at(count.min(self.steps.len()));
+        let mut plan = Self::new(left.to_vec(), self.coordinates, self.initial_scale)?;
+        plan.skipped = [&self.skipped, gone].concat();
         Ok(plan)
     }
 
     /// How many steps [`skip`](Self::skip) left out.
     pub fn skipped(&self) -> usize {
-        self.skipped
+        self.skipped.len()
+    }
+
+    /// Where the steps begin that come before step `index` of the run, the nearest first, those left out included.
+    pub(super) fn before(&self, index: usize) -> impl Iterator<Item = NoiseLevel> {
+        let done = self.steps[..index].iter().rev();
+        done.chain(self.skipped.iter().rev()).map(|step| step.from)
     }
 
     /// Steps of the whole plan, those left out included.
     pub fn full_len(&self) -> usize {
-        self.skipped + self.steps.len()
+        self.skipped.len() + self.steps.len()
     }
 }

@@ -129,6 +129,8 @@ pub(crate) struct OfCheckpoint {
     pub(crate) defaults: Defaults,
     /// Decides the levels of a run of so many steps.
     pub(crate) plan: fn(&NoiseSchedule, usize) -> Result<Plan>,
+    /// Makes the sampler.
+    pub(crate) build: fn(&Settings) -> Box<dyn Sampler>,
 }
 
 impl SamplerKind {

@@ -205,6 +205,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
                 ..ON_SIGMAS
             },
             plan: Heun::plan_of_checkpoint,
+            build: Heun::build,
         }),
     },
     SamplerSpec {
@@ -228,6 +229,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         of_checkpoint: Some(OfCheckpoint {
             defaults: ON_SIGMAS,
             plan: Dpm2::plan_of_checkpoint,
+            build: Dpm2::build,
         }),
     },
     SamplerSpec {
@@ -251,6 +253,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         of_checkpoint: Some(OfCheckpoint {
             defaults: ON_SIGMAS,
             plan: Dpm2::plan_of_checkpoint,
+            build: Dpm2Ancestral::build,
         }),
     },
     SamplerSpec {
@@ -274,6 +277,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
                 ..ON_SIGMAS
             },
             plan: Lms::plan_of_checkpoint,
+            build: Lms::build_of_checkpoint,
         }),
     },
     SamplerSpec {

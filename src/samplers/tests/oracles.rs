@@ -194,6 +194,7 @@ fn oracles_of_checkpoints() -> Vec<Oracle> {
         oracle("lms", Scaled, Sum(1006.388), &lms(&none)),
         oracle("lms", Scaled, Sum(0.0017), &lms(&v)),
         oracle("lms", Scaled, Sum(3812.9927), &lms(&karras)),
+        skipping(8, oracle("lms", Scaled, Sum(27663.6895), &lms(&none))),
         oracle("dpm_2", Scaled, Sum(20.4125), &kdpm2(&none)),
         oracle("dpm_2", Scaled, Sum(4.69e-7), &kdpm2(&v)),
         skipping(8, oracle("dpm_2", Scaled, Sum(70408.4062), &kdpm2(&none))),
@@ -294,8 +295,8 @@ fn run_plan(
         plan,
         network,
     };
-    let settings = scheduler.schedule().settings();
-    (scheduler.kind().spec().build)(settings)
+    scheduler
+        .sampler()
         .sample(
             x,
             &mut Run {

@@ -2,9 +2,11 @@
 //!
 //! That is not how pipelines run; here each evaluation sees scaled latents and goes on from them.
 
+use std::collections::VecDeque;
+
 use crate::HostTensor;
 use crate::backend::scheduler::Scheduler;
-use crate::samplers::{Coordinates, Denoiser, Guided, Plan, Run, SamplerKind, lms};
+use crate::samplers::{Coordinates, Denoiser, Guided, Lms, Plan, Run, SamplerKind, Step, lms};
 
 use super::OneGenerator;
 use super::oracles::network;
@@ -17,42 +19,56 @@ pub(super) fn play(
     noise: &mut OneGenerator,
 ) -> HostTensor {
     if scheduler.kind() == SamplerKind::Lms {
-        let mut denoiser = Multistep {
-            scheduler,
-            plan,
-            known: Vec::new(),
-        };
-        return sample(scheduler, plan, x, (&mut denoiser, noise));
+        let mut memory = Memory::default();
+        let mut answer = |x: &HostTensor, sigma| memory.answer((scheduler, plan), x, sigma);
+        return sample(scheduler, plan, x, (&mut answer, noise));
     }
     plan.steps().iter().fold(x, |x, step| {
         let alone = Plan::new(vec![*step], Coordinates::VarianceExploding, 1.0).unwrap();
         let x = scheduler.schedule().model_input(&x, step.at.sigma);
-        let mut denoiser = Single {
-            scheduler,
-            plan,
-            asked: false,
+        let mut asked = false;
+        let mut answer = |x: &HostTensor, sigma| {
+            let first = !std::mem::replace(&mut asked, true);
+            answer_of_step((scheduler, plan), x, sigma, first)
         };
-        sample(scheduler, &alone, x, (&mut denoiser, noise))
+        sample(scheduler, &alone, x, (&mut answer, noise))
     })
 }
+
+/// A denoiser in sigmas.
+type Answer<'a> = dyn FnMut(&HostTensor, f64) -> HostTensor + 'a;
 
 fn sample(
     scheduler: &Scheduler,
     plan: &Plan,
     x: HostTensor,
-    (denoiser, noise): (&mut dyn Denoiser, &mut OneGenerator),
+    (answer, noise): (&mut Answer<'_>, &mut OneGenerator),
 ) -> HostTensor {
-    (scheduler.kind().spec().build)(scheduler.schedule().settings())
-        .sample(
-            x,
-            &mut Run {
-                plan,
-                denoiser,
-                noise,
-                on_step: &mut |_, _, _| Ok(()),
-            },
-        )
-        .unwrap()
+    let mut run = Run {
+        plan,
+        denoiser: &mut InSigmas(answer),
+        noise,
+        on_step: &mut |_, _, _| Ok(()),
+    };
+    scheduler.sampler().sample(x, &mut run).unwrap()
+}
+
+/// For samplers that ask in sigmas and without guidance.
+struct InSigmas<'a, 'b>(&'a mut Answer<'b>);
+
+impl Denoiser for InSigmas<'_, '_> {
+    fn denoise(&mut self, x: &HostTensor, sigma: f64) -> crate::Result<HostTensor> {
+        Ok((self.0)(x, sigma))
+    }
+    fn denoise_at(&mut self, _: &HostTensor, timestep: usize) -> crate::Result<HostTensor> {
+        panic!("a sampler in sigmas asked at timestep {timestep}")
+    }
+    fn denoise_guided(&mut self, _: &HostTensor, sigma: f64) -> crate::Result<Guided> {
+        panic!("an unguided sampler asked for guidance at sigma {sigma}")
+    }
+    fn denoise_guided_at(&mut self, _: &HostTensor, timestep: usize) -> crate::Result<Guided> {
+        panic!("an unguided sampler asked for guidance at timestep {timestep}")
+    }
 }
 
 /// The estimate from latents that are scaled already.
@@ -67,61 +83,55 @@ fn estimate(scheduler: &Scheduler, plan: &Plan, scaled: &HostTensor, sigma: f64)
         .unwrap()
 }
 
-/// For one step of a method without memory, whose first latents are scaled already.
-struct Single<'a> {
-    scheduler: &'a Scheduler,
-    plan: &'a Plan,
-    asked: bool,
-}
-
-impl Denoiser for Single<'_> {
-    fn denoise(&mut self, x: &HostTensor, sigma: f64) -> crate::Result<HostTensor> {
-        if !std::mem::replace(&mut self.asked, true) {
-            return Ok(estimate(self.scheduler, self.plan, x, sigma));
-        }
-        // Upstream takes the slope at the scaled latents; the sampler takes it at its own.
-        let scaled = self.scheduler.schedule().model_input(x, sigma);
-        let denoised = estimate(self.scheduler, self.plan, &scaled, sigma);
-        x.clone()
-            .zip_map(&scaled, |x, scaled| x - scaled)?
-            .zip_map(&denoised, |moved, denoised| moved + denoised)
+/// For one step of a method without memory, whose `first` latents are scaled already.
+fn answer_of_step(
+    (scheduler, plan): (&Scheduler, &Plan),
+    x: &HostTensor,
+    sigma: f64,
+    first: bool,
+) -> HostTensor {
+    if first {
+        return estimate(scheduler, plan, x, sigma);
     }
-    fn denoise_at(&mut self, _: &HostTensor, timestep: usize) -> crate::Result<HostTensor> {
-        panic!("a sampler in sigmas asked at timestep {timestep}")
-    }
-    fn denoise_guided(&mut self, _: &HostTensor, sigma: f64) -> crate::Result<Guided> {
-        panic!("an unguided sampler asked for guidance at sigma {sigma}")
-    }
-    fn denoise_guided_at(&mut self, _: &HostTensor, timestep: usize) -> crate::Result<Guided> {
-        panic!("an unguided sampler asked for guidance at timestep {timestep}")
-    }
+    // Upstream takes the slope at the scaled latents; the sampler takes it at its own.
+    let scaled = scheduler.schedule().model_input(x, sigma);
+    let denoised = estimate(scheduler, plan, &scaled, sigma);
+    x.clone()
+        .zip_map(&scaled, |x, scaled| x - scaled)
+        .unwrap()
+        .zip_map(&denoised, |moved, denoised| moved + denoised)
+        .unwrap()
 }
 
 /// For LMS over a whole run: answers so that the sampler's step from its own latents ends where upstream's from
 /// the scaled ones does.
-struct Multistep<'a> {
-    scheduler: &'a Scheduler,
-    plan: &'a Plan,
-    /// Sigma, upstream's slope and the sampler's of each evaluation, the latest first.
-    known: Vec<(f64, HostTensor, HostTensor)>,
+#[derive(Default)]
+struct Memory {
+    /// Upstream's slope and the sampler's of each evaluation, the latest first.
+    known: VecDeque<(HostTensor, HostTensor)>,
 }
 
-impl Denoiser for Multistep<'_> {
-    fn denoise(&mut self, x: &HostTensor, sigma: f64) -> crate::Result<HostTensor> {
-        let scaled = self.scheduler.schedule().model_input(x, sigma);
-        let denoised = estimate(self.scheduler, self.plan, &scaled, sigma);
+impl Memory {
+    fn answer(
+        &mut self,
+        (scheduler, plan): (&Scheduler, &Plan),
+        x: &HostTensor,
+        sigma: f64,
+    ) -> HostTensor {
+        let scaled = scheduler.schedule().model_input(x, sigma);
+        let denoised = estimate(scheduler, plan, &scaled, sigma);
         let slope = scaled
             .clone()
-            .zip_map(&denoised, |x, denoised| (x - denoised) / sigma as f32)?;
+            .zip_map(&denoised, |x, denoised| (x - denoised) / sigma as f32)
+            .unwrap();
         self.known.truncate(3);
-        let mut nodes = vec![sigma];
-        nodes.extend(self.known.iter().map(|(sigma, ..)| *sigma));
-        let step = self
-            .plan
-            .steps()
-            .iter()
-            .find(|step| step.from.sigma.to_bits() == sigma.to_bits());
-        let weights = lms::weights(&nodes, sigma, step.unwrap().to.sigma);
+        let is_it = |step: &Step| step.from.sigma.to_bits() == sigma.to_bits();
+        let index = plan.steps().iter().position(is_it).unwrap();
+        let of_checkpoint = Lms {
+            counts_skipped: true,
+        };
+        let nodes = of_checkpoint.nodes(plan, index, self.known.len() + 1);
+        let weights = lms::weights(&nodes, sigma, plan.steps()[index].to.sigma);
         let mut answered = slope.clone();
         for (index, value) in answered.data_mut().iter_mut().enumerate() {
             let at = |tensor: &HostTensor| f64::from(tensor.data()[index]);
@@ -129,24 +139,16 @@ impl Denoiser for Multistep<'_> {
                 .known
                 .iter()
                 .zip(&weights[1..])
-                .map(|((_, theirs, ours), weight)| weight * (at(theirs) - at(ours)))
+                .map(|((theirs, ours), weight)| weight * (at(theirs) - at(ours)))
                 .sum();
             let missing = at(&scaled) - at(x) + older;
             *value += (missing / weights[0]) as f32;
         }
         let answer = x
             .clone()
-            .zip_map(&answered, |x, slope| x - sigma as f32 * slope)?;
-        self.known.insert(0, (sigma, slope, answered));
-        Ok(answer)
-    }
-    fn denoise_at(&mut self, _: &HostTensor, timestep: usize) -> crate::Result<HostTensor> {
-        panic!("a sampler in sigmas asked at timestep {timestep}")
-    }
-    fn denoise_guided(&mut self, _: &HostTensor, sigma: f64) -> crate::Result<Guided> {
-        panic!("an unguided sampler asked for guidance at sigma {sigma}")
-    }
-    fn denoise_guided_at(&mut self, _: &HostTensor, timestep: usize) -> crate::Result<Guided> {
-        panic!("an unguided sampler asked for guidance at timestep {timestep}")
+            .zip_map(&answered, |x, slope| x - sigma as f32 * slope)
+            .unwrap();
+        self.known.push_front((slope, answered));
+        answer
     }
 }
