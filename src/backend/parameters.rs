@@ -171,6 +171,6 @@ fn of_sampling(
 fn schedule_type(config: &SamplingConfig, schedule: ScheduleKind) -> String {
     match config.levels {
         Some(_) => "Custom".to_owned(),
-        None => schedule.spec().label.to_owned(),
+        None => schedule.label(),
     }
 }

@@ -5,7 +5,7 @@ use crate::host::HostTensor;
 use crate::samplers::registry::{self, SamplerKind, SamplerSpec};
 use crate::samplers::schedule::{CustomLevels, ScheduleKind, StepTable};
 use crate::samplers::{
-    Coordinates, Denoiser, NoiseOptions, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler,
+    Denoiser, NoiseOptions, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler,
 };
 
 pub use crate::samplers::schedule::{NoiseSchedule, SchedulerConfig, Settings};
@@ -203,11 +203,18 @@ fn agree(
 }
 
 fn check_schedule(kind: SamplerKind, sigmas: ScheduleKind) -> Result<()> {
-    if kind.spec().coordinates == Coordinates::VarianceExploding {
+    let spec = kind.spec();
+    if spec.takes_schedule(sigmas) {
         return Ok(());
     }
+    let webui = ScheduleKind::DdimUniform;
+    let but = if spec.takes_schedule(webui) {
+        format!(" but {webui}, the webui's")
+    } else {
+        String::new()
+    };
     Err(Error::invalid(format!(
-        "{kind} runs on the timesteps of training and takes no schedule, found {sigmas}"
+        "{kind} runs on the timesteps of training and takes no schedule{but}, found {sigmas}"
     ))
     .with_hint("leave the schedule out or choose another sampler"))
 }

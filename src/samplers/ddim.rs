@@ -5,7 +5,7 @@
 
 use super::plan::{Coordinates, NoiseLevel, Plan, Step};
 use super::prediction::Clip;
-use super::schedule::{CustomLevels, NoiseSchedule, Settings, timesteps};
+use super::schedule::{CustomLevels, NoiseSchedule, ScheduleKind, Settings, timesteps};
 use super::{Run, Sampler, maths};
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
@@ -23,13 +23,20 @@ impl Ddim {
     pub(super) fn build(settings: &Settings) -> Box<dyn Sampler> {
         Box::new(Self {
             eta: settings.randomness.eta,
-            clip: settings.clip,
+            // The webui never cuts.
+            clip: match settings.sigmas {
+                ScheduleKind::DdimUniform => Clip::None,
+                _ => settings.clip,
+            },
         })
     }
 
     pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
         if let Some(plan) = custom_plan(schedule)? {
             return Ok(plan);
+        }
+        if let Some(levels) = schedule.levels_of_the_webui(steps)? {
+            return through(&levels);
         }
         let settings = schedule.settings();
         let distance = settings.num_train_timesteps / steps;
@@ -74,15 +81,17 @@ pub(super) fn custom_plan(schedule: &NoiseSchedule) -> Result<Option<Plan>> {
         .map(|&timestep| schedule.level(timestep))
         .collect::<Result<Vec<_>>>()?;
     levels.push(NoiseLevel::from_alpha_bar(0.0, schedule.final_alpha_bar()));
-    let steps = levels
-        .windows(2)
-        .map(|pair| Step {
-            at: pair[0],
-            from: pair[0],
-            to: pair[1],
-        })
-        .collect();
-    Plan::new(steps, Coordinates::VariancePreserving, 1.0).map(Some)
+    through(&levels).map(Some)
+}
+
+/// The plan over `levels`, each the end of the step before.
+fn through(levels: &[NoiseLevel]) -> Result<Plan> {
+    let steps = levels.windows(2).map(|pair| Step {
+        at: pair[0],
+        from: pair[0],
+        to: pair[1],
+    });
+    Plan::new(steps.collect(), Coordinates::VariancePreserving, 1.0)
 }
 
 impl Sampler for Ddim {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::plan::{Coordinates, NoiseLevel, Plan, Step};
 use super::prediction::PredictionType;
-use super::schedule::{NoiseSchedule, Settings, timesteps};
+use super::schedule::{NoiseSchedule, ScheduleKind, Settings, timesteps};
 use super::{Run, Sampler};
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
@@ -28,6 +28,13 @@ pub struct Pndm {
 
 impl Pndm {
     pub(super) fn build(settings: &Settings) -> Box<dyn Sampler> {
+        if settings.sigmas == ScheduleKind::DdimUniform {
+            // The webui combines what the outputs say of the noise.
+            return Box::new(Self {
+                skip_prk_steps: true,
+                prediction_type: PredictionType::Epsilon,
+            });
+        }
         Box::new(Self {
             skip_prk_steps: settings.skip_prk_steps,
             prediction_type: settings.prediction_type,
@@ -40,6 +47,9 @@ impl Pndm {
                 "pndm needs evenly spread timesteps and takes neither sigmas nor timesteps",
             )
             .with_hint("choose another sampler"));
+        }
+        if let Some(levels) = schedule.levels_of_the_webui(steps)? {
+            return Plan::new(corrected(&levels), Coordinates::VariancePreserving, 1.0);
         }
         let settings = schedule.settings();
         let distance = settings.num_train_timesteps / steps;
@@ -106,6 +116,23 @@ fn multistep(
         });
     }
     Ok(steps)
+}
+
+/// Each level but the last asks once and goes to the next; the first step is done a second time from there.
+fn corrected(levels: &[NoiseLevel]) -> Vec<Step> {
+    let step = |pair: &[NoiseLevel]| Step {
+        at: pair[0],
+        from: pair[0],
+        to: pair[1],
+    };
+    let mut steps: Vec<Step> = levels.windows(2).map(step).collect();
+    let again = Step {
+        at: levels[1],
+        from: levels[0],
+        to: levels[1],
+    };
+    steps.insert(1, again);
+    steps
 }
 
 /// Each of the first three timesteps asks there, twice halfway and once at the next.

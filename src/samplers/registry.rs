@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::Sampler;
 use super::noise_options::Takes;
 use super::plan::{Coordinates, Plan};
-use super::schedule::{Defaults, NoiseSchedule, SCHEDULES, ScheduleKind, Settings};
+use super::schedule::{Defaults, NoiseSchedule, SCHEDULES, ScheduleKind, Settings, split_setting};
 use crate::error::{Error, Result};
 
 pub use super::rows::SAMPLERS;
@@ -133,6 +133,18 @@ pub(crate) struct OfCheckpoint {
     pub(crate) build: fn(&Settings) -> Box<dyn Sampler>,
 }
 
+impl SamplerSpec {
+    /// Whether it can be asked for `schedule` by name.
+    pub fn takes_schedule(&self, schedule: ScheduleKind) -> bool {
+        match self.coordinates {
+            Coordinates::VarianceExploding => true,
+            Coordinates::VariancePreserving => {
+                schedule == ScheduleKind::DdimUniform && self.defaults.schedule == schedule
+            }
+        }
+    }
+}
+
 impl SamplerKind {
     /// This sampler's row.
     pub fn spec(self) -> &'static SamplerSpec {
@@ -169,24 +181,32 @@ impl FromStr for SamplerKind {
     }
 }
 
-/// Reads a sampler's name, which may end in that of a schedule ("DPM++ 2M Karras").
+/// Reads a sampler's name, which may end in that of a schedule ("DPM++ 2M Karras", "dpmpp_2m gits:1.15").
 ///
 /// # Errors
-/// `InvalidConfig` naming the nearest sampler and listing all.
+/// `InvalidConfig` naming the nearest sampler and listing all, or what is wrong with the schedule's setting.
 pub fn parse_sampler(text: &str) -> Result<(SamplerKind, Option<ScheduleKind>)> {
-    if let Some(row) = find(text) {
+    let (name, value) = split_setting(text);
+    if let Some(row) = find(name).filter(|_| value.is_none()) {
         return Ok((row.kind, None));
     }
-    let wanted = normalize(text);
     for schedule in SCHEDULES {
-        for name in schedule.spellings() {
-            let sampler = wanted.strip_suffix(&normalize(name));
-            if let Some(row) = sampler.filter(|rest| !rest.is_empty()).and_then(find) {
-                return Ok((row.kind, Some(schedule.kind)));
+        for ending in schedule.spellings() {
+            if let Some(row) = without_ending(name, &normalize(ending)).and_then(find) {
+                return Ok((row.kind, Some(schedule.with(value)?)));
             }
         }
     }
     Err(unknown_sampler(text))
+}
+
+/// `name` without `ending`, which is normalized; `None` where nothing would be left.
+fn without_ending<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
+    let at = name.char_indices().map(|(at, _)| at);
+    let (start, _) = at
+        .map(|at| name.split_at(at))
+        .find(|(_, end)| normalize(end) == ending)?;
+    Some(start).filter(|start| !normalize(start).is_empty())
 }
 
 /// The sampler that a checkpoint asks for by a class name of diffusers.

@@ -64,6 +64,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
             ..Takes::NOTHING
         },
         defaults: Defaults {
+            schedule: ScheduleKind::DdimUniform,
             timestep_spacing: TimestepSpacing::Leading,
             clip_sample: true,
             ignores: &[Ignored::Sigmas],
@@ -85,6 +86,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
         evaluations: 1,
         takes: Takes::NOTHING,
         defaults: Defaults {
+            schedule: ScheduleKind::DdimUniform,
             timestep_spacing: TimestepSpacing::Leading,
             set_alpha_to_one: false,
             ignores: &[
@@ -636,6 +638,7 @@ pub const SAMPLERS: &[SamplerSpec] = &[
             ..Takes::NOTHING
         },
         defaults: Defaults {
+            schedule: ScheduleKind::DdimUniform,
             timestep_spacing: TimestepSpacing::Leading,
             clip_sample: false,
             ignores: &[Ignored::Clip, Ignored::Thresholding, Ignored::Sigmas],

@@ -1,7 +1,7 @@
 """Records what k-diffusion's samplers and the webuis' schedules give: tests/data/samplers/*.json.
 
 Run: python tools/reference/k_sampler_cases.py   (needs requirements.txt and requirements-samplers.txt)
-schedules.json: sigmas of every schedule. brownian.json: torchsde's noise between sigmas. trajectories.json: final latents of every sampler on sigmas, run as a webui
+schedules.json: sigmas of every schedule. gits.json: sums of those of every coefficient of GITS. brownian.json: torchsde's noise between sigmas. trajectories.json: final latents of every sampler on sigmas, run as a webui
 runs it: noise of torch's CPU generator times the first sigma, further noise from the same generator or, for the SDE
 samplers, from torchsde's Brownian tree with the picture's seed. diffusers.json: samplers that are diffusers' own, as
 sampler_cases.py has them for others.
@@ -270,6 +270,7 @@ def main() -> None:
     torch.set_num_threads(1)
     diffusers.logging.set_verbosity_error()
     write("schedules.json", k_schedules.cases())
+    write("gits.json", k_schedules.gits_cases())
     write("brownian.json", brownian_cases())
     rows = [{**case, "latents": run(case).flatten().tolist()} for case in trajectory_cases()]
     rows += [{**case, "latents": ddim_cfg_pp(case).flatten().tolist()} for case in ddim_cfg_pp_cases()]

@@ -158,19 +158,43 @@ impl Recorded {
                 && joined.is_none()
                 && !is_ours(parameters)
             {
-                self.config.schedule = Some(schedule.spec().name.to_owned());
+                self.config.schedule = Some(schedule.to_string());
             }
             return Ok(());
         }
         let reason = "this sampler runs on the timesteps of training and takes no schedule";
-        if let Some(joined) = joined {
+        if let Some(joined) = joined.filter(|joined| !spec.takes_schedule(*joined)) {
             self.config.sampler = Some(spec.name.to_owned());
-            self.refuse("Sampler", joined.spec().label, reason);
+            self.refuse("Sampler", &joined.label(), reason);
         }
-        if self.config.schedule.take().is_some() {
+        let named = self
+            .config
+            .schedule
+            .as_deref()
+            .map(str::parse)
+            .transpose()?;
+        if named.is_some_and(|named| !spec.takes_schedule(named)) {
+            self.config.schedule = None;
             self.refuse_recorded(parameters, "Schedule type", reason);
         }
+        self.fit_timesteps(parameters, kind);
         Ok(())
+    }
+
+    /// The webui's own timesteps, and its weight under CFG++.
+    fn fit_timesteps(&mut self, parameters: &Parameters, kind: SamplerKind) {
+        let Some(origin) = Origin::of(parameters) else {
+            return;
+        };
+        let webui = ScheduleKind::DdimUniform;
+        if origin.release >= Some((1, 6)) && kind.spec().takes_schedule(webui) {
+            // Before, it was latent-diffusion's own, which makes the last step too.
+            self.config.schedule = Some(webui.to_string());
+        }
+        if kind == SamplerKind::DdimCfgPp && !origin.is_forge {
+            // Forge takes it as it is.
+            self.config.guidance_scale /= 12.5;
+        }
     }
 
     /// Leaves out what the sampler does not take, which a request would be refused for.
@@ -261,6 +285,35 @@ fn value_of<'a>(parameters: &'a Parameters, key: &str) -> Option<&'a str> {
 
 fn says(parameters: &Parameters, key: &str, value: &str) -> bool {
     value_of(parameters, key).is_some_and(|found| found.eq_ignore_ascii_case(value))
+}
+
+/// Which webui a text is of.
+struct Origin {
+    /// Whether it is stable-diffusion-webui-forge or one that came of it.
+    is_forge: bool,
+    /// The release of stable-diffusion-webui that it is or is made from, where the text says so.
+    release: Option<(u32, u32)>,
+}
+
+impl Origin {
+    /// `None` for texts of other programs: the webui writes `v1.10.1`, Forge `f2.0.1v1.10.1-previous-669-gdfdcbab6`.
+    fn of(parameters: &Parameters) -> Option<Self> {
+        let Some(version) = value_of(parameters, "Version") else {
+            return Some(Self {
+                is_forge: false,
+                release: None,
+            });
+        };
+        let (own, release) = version.split_once('v')?;
+        let mut numbers = release.split('.').map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+            return None;
+        };
+        (own.is_empty() || own.starts_with('f')).then_some(Self {
+            is_forge: !own.is_empty(),
+            release: Some((major, minor)),
+        })
+    }
 }
 
 fn is_ours(parameters: &Parameters) -> bool {

@@ -178,6 +178,62 @@ fn names_of_samplers_and_schedules_are_the_registrys() {
 }
 
 #[test]
+fn the_webuis_timesteps_and_its_weight_under_cfg_plus_plus_are_taken() {
+    let cases = [
+        ("DDIM", "v1.10.1", Some("ddim_uniform"), 6.25),
+        ("PLMS", "v1.6.0", Some("ddim_uniform"), 6.25),
+        (
+            "DDIM",
+            "f2.0.1v1.10.1-previous-669-gdfdcbab6",
+            Some("ddim_uniform"),
+            6.25,
+        ),
+        ("DDIM CFG++", "v1.10.1", Some("ddim_uniform"), 0.5),
+        (
+            "DDIM CFG++",
+            "f2.0.1v1.10.1-previous",
+            Some("ddim_uniform"),
+            6.25,
+        ),
+        (
+            "DDIM CFG++",
+            "f0.0.17v1.8.0rc-latest-276-g29be1da7",
+            Some("ddim_uniform"),
+            6.25,
+        ),
+        ("DDIM CFG++", "tintype v0.1.0", None, 6.25),
+        ("DDIM CFG++", "ComfyUI", None, 6.25),
+        ("DDIM", "v1.5.2", None, 6.25),
+        ("DDIM", "vlad", None, 6.25),
+        ("Euler", "v1.10.1", None, 6.25),
+        ("LCM", "v1.10.1", None, 6.25),
+    ];
+    for (sampler, version, schedule, scale) in cases {
+        let text = format!(
+            "a cat\nSteps: 20, Sampler: {sampler}, Schedule type: Automatic, CFG scale: 6.25, Seed: 1, RNG: CPU, \
+             Version: {version}"
+        );
+        let found = recorded(&text);
+        assert_eq!(found.config.schedule.as_deref(), schedule, "{text}");
+        assert!(
+            (found.config.guidance_scale - scale).abs() < 1e-12,
+            "{text}"
+        );
+        assert_eq!(names(&found), [""; 0]);
+        found.config.validate().unwrap();
+    }
+    // Without the webui's version the weight is still its own.
+    let found = recorded("a cat\nSteps: 20, Sampler: DDIM CFG++, CFG scale: 12.5, Seed: 1");
+    assert_eq!(found.config.schedule, None);
+    assert!((found.config.guidance_scale - 1.0).abs() < 1e-12);
+    // Our own pictures of that schedule.
+    let ours = "a cat\nSteps: 20, Sampler: DDIM, Schedule type: DDIM, CFG scale: 7, Seed: 1, Version: tintype v0.1.0";
+    let found = recorded(ours);
+    assert_eq!(found.config.schedule.as_deref(), Some("DDIM"));
+    assert_eq!(names(&found), [""; 0]);
+}
+
+#[test]
 fn our_own_keys_come_back() {
     let text = "a cat\nSteps: 2, Sampler: Euler, Schedule type: Custom, CFG scale: 0, Seed: 1, Size: 64x64, RNG: CPU, \
         Sigmas: \"14.5, 2.25, 0\", Sigma churn: 1.5, Sigma tmin: 0.1, Sigma tmax: 9, Sigma noise: 1.01, \

@@ -74,6 +74,36 @@ fn schedules_are_those_of_the_webuis() {
 }
 
 #[test]
+fn gits_has_the_published_levels_of_every_coefficient() {
+    let record: Value = serde_json::from_str(include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/samplers/gits.json"
+    )))
+    .unwrap();
+    let cases = record["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 15 * 24);
+    for case in cases {
+        let name = format!("gits:{}", case["coefficient"].as_str().unwrap());
+        let kind: ScheduleKind = name.parse().unwrap();
+        let steps = usize::try_from(case["steps"].as_u64().unwrap()).unwrap();
+        let found = levels::sigmas(&schedule_of(kind, StepTable::Sd15), steps).unwrap();
+        assert_eq!(found.len(), steps + 1);
+        let weights: [fn(usize) -> f64; 2] = [|_| 1.0, |place| (place + 1) as f64];
+        for (weight, expected) in weights.iter().zip(case["sums"].as_array().unwrap()) {
+            let terms = found.iter().enumerate();
+            let sum: f64 = terms
+                .map(|(place, &sigma)| weight(place) * f64::from(sigma))
+                .sum();
+            let difference = (sum - expected.as_f64().unwrap()).abs();
+            assert!(
+                difference < TOLERANCE * weight(steps),
+                "{name} {steps}: {sum}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_schedule_falls_for_every_number_of_steps_or_says_why_not() {
     for row in SCHEDULES {
         let schedule = schedule_of(row.kind, StepTable::Sd15);

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::gits::GitsCoefficient;
 use super::{NoiseSchedule, curves, gits, tables};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::samplers::registry::{normalize, unknown};
 
 /// How a run's noise levels fall.
@@ -36,7 +37,7 @@ pub enum ScheduleKind {
     /// Published tables (Sabour et al. 2024, "Align Your Steps").
     AlignYourSteps,
     /// Published tables (Chen et al. 2024, "On the Trajectory Regularity of ODE-based Diffusion Sampling").
-    Gits,
+    Gits(GitsCoefficient),
     /// The webuis' tables of ten steps found by that method.
     AlignYourStepsGits,
     /// Trailing timesteps, as SD-Turbo was distilled on.
@@ -62,9 +63,36 @@ pub struct ScheduleSpec {
     pub aliases: &'static [&'static str],
     /// One line for --help.
     pub help: &'static str,
+    /// What may stand behind its name and a colon.
+    pub setting: Option<ScheduleSetting>,
     /// Its levels; `Automatic` has none of its own.
     pub(crate) sigmas: Option<Sigmas>,
 }
+
+/// What may stand behind a schedule's name and a colon, as in `gits:1.15`.
+#[derive(Debug, Clone, Copy)]
+pub struct ScheduleSetting {
+    /// What it is called.
+    pub name: &'static str,
+    /// Which values there are, for --help.
+    pub values: &'static str,
+    /// Reads it.
+    pub(crate) read: fn(&str) -> Result<ScheduleKind>,
+    /// Writes it, where it is not the default.
+    pub(crate) show: fn(ScheduleKind) -> Option<String>,
+}
+
+const COEFFICIENT: ScheduleSetting = ScheduleSetting {
+    name: "coefficient",
+    values: "0.80 to 1.50 by 0.05",
+    read: |text| text.parse().map(ScheduleKind::Gits),
+    show: |kind| match kind {
+        ScheduleKind::Gits(coefficient) if coefficient != GitsCoefficient::DEFAULT => {
+            Some(coefficient.to_string())
+        }
+        _ => None,
+    },
+};
 
 /// Every schedule, in the order help shows them.
 pub const SCHEDULES: &[ScheduleSpec] = &[
@@ -74,6 +102,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Automatic",
         aliases: &["auto", "default"],
         help: "the sampler's own, or the checkpoint's where the sampler is its own",
+        setting: None,
         sigmas: None,
     },
     ScheduleSpec {
@@ -82,6 +111,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Karras",
         aliases: &[],
         help: "smaller steps towards the end (Karras et al. 2022, rho 7); good with most samplers",
+        setting: None,
         sigmas: Some(curves::karras),
     },
     ScheduleSpec {
@@ -90,6 +120,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Exponential",
         aliases: &["exp"],
         help: "even steps in the logarithm of sigma; for DPM++ 2M SDE and 3M SDE",
+        setting: None,
         sigmas: Some(curves::exponential),
     },
     ScheduleSpec {
@@ -98,6 +129,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Polyexponential",
         aliases: &["polyexp"],
         help: "the exponential one at its default power of 1",
+        setting: None,
         sigmas: Some(curves::polyexponential),
     },
     ScheduleSpec {
@@ -106,6 +138,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Normal",
         aliases: &["uniform", "discrete"],
         help: "even steps in training timesteps, first and last included",
+        setting: None,
         sigmas: Some(curves::normal),
     },
     ScheduleSpec {
@@ -114,6 +147,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Simple",
         aliases: &[],
         help: "every so-many-th noise level of training, from the largest",
+        setting: None,
         sigmas: Some(curves::simple),
     },
     ScheduleSpec {
@@ -122,6 +156,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "SGM Uniform",
         aliases: &["sgm"],
         help: "even steps in training timesteps, the last left out; for LCM, Lightning and few steps",
+        setting: None,
         sigmas: Some(curves::sgm_uniform),
     },
     ScheduleSpec {
@@ -130,6 +165,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "DDIM",
         aliases: &["ddim"],
         help: "DDIM's timesteps; may make one step more than asked",
+        setting: None,
         sigmas: Some(curves::ddim_uniform),
     },
     ScheduleSpec {
@@ -138,6 +174,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Beta",
         aliases: &[],
         help: "small steps at both ends (Lee et al. 2024, alpha and beta 0.6)",
+        setting: None,
         sigmas: Some(curves::beta),
     },
     ScheduleSpec {
@@ -146,6 +183,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Linear Quadratic",
         aliases: &[],
         help: "small even steps first, then ever longer ones",
+        setting: None,
         sigmas: Some(curves::linear_quadratic),
     },
     ScheduleSpec {
@@ -154,6 +192,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "KL Optimal",
         aliases: &["kl"],
         help: "even steps in the arctangent of sigma (Sabour et al. 2024)",
+        setting: None,
         sigmas: Some(curves::kl_optimal),
     },
     ScheduleSpec {
@@ -162,6 +201,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Align Your Steps",
         aliases: &["ays"],
         help: "the published table for SD1.5 or SDXL (Sabour et al. 2024); for 10 steps",
+        setting: None,
         sigmas: Some(tables::align_your_steps),
     },
     ScheduleSpec {
@@ -170,14 +210,16 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Align Your Steps GITS",
         aliases: &["ays gits"],
         help: "as Align Your Steps, with the webuis' table found by GITS; for 10 steps",
+        setting: None,
         sigmas: Some(tables::align_your_steps_gits),
     },
     ScheduleSpec {
-        kind: ScheduleKind::Gits,
+        kind: ScheduleKind::Gits(GitsCoefficient::DEFAULT),
         name: "gits",
         label: "GITS",
         aliases: &[],
-        help: "published tables for 2 to 20 steps of SD1.5 (Chen et al. 2024, coefficient 1.2)",
+        help: "published tables for 2 to 20 steps of SD1.5 (Chen et al. 2024), coefficient 1.20 or as in gits:1.15",
+        setting: Some(COEFFICIENT),
         sigmas: Some(gits::gits),
     },
     ScheduleSpec {
@@ -186,6 +228,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Turbo",
         aliases: &[],
         help: "trailing timesteps, for SD-Turbo and SDXL-Turbo in 1 to 4 steps",
+        setting: None,
         sigmas: Some(curves::turbo),
     },
     ScheduleSpec {
@@ -194,6 +237,7 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         label: "Lu",
         aliases: &["lu lambdas"],
         help: "even steps in the log signal-to-noise ratio, with DPM++ 2M at whole timesteps (Lu et al. 2022)",
+        setting: None,
         sigmas: Some(curves::exponential),
     },
 ];
@@ -201,10 +245,23 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
 impl ScheduleKind {
     /// This schedule's row.
     pub fn spec(self) -> &'static ScheduleSpec {
-        SCHEDULES
-            .iter()
-            .find(|row| row.kind == self)
-            .unwrap_or(&SCHEDULES[0])
+        let same = |row: &&ScheduleSpec| {
+            std::mem::discriminant(&row.kind) == std::mem::discriminant(&self)
+        };
+        SCHEDULES.iter().find(same).unwrap_or(&SCHEDULES[0])
+    }
+
+    /// The webui's name, with the setting where it is not the default, as written into pictures.
+    pub fn label(self) -> String {
+        self.named(self.spec().label)
+    }
+
+    fn named(self, name: &str) -> String {
+        let setting = self.spec().setting;
+        match setting.and_then(|setting| (setting.show)(self)) {
+            Some(value) => format!("{name}:{value}"),
+            None => name.to_owned(),
+        }
     }
 }
 
@@ -215,25 +272,46 @@ impl ScheduleSpec {
             .into_iter()
             .chain(self.aliases.iter().copied())
     }
+
+    /// The schedule with what stands behind its name and a colon.
+    pub(crate) fn with(&self, value: Option<&str>) -> Result<ScheduleKind> {
+        match (value, self.setting) {
+            (None, _) => Ok(self.kind),
+            (Some(value), Some(setting)) => (setting.read)(value),
+            (Some(value), None) => Err(Error::invalid(format!(
+                "the {} schedule has no setting, found {value:?} behind its name",
+                self.name
+            ))),
+        }
+    }
+}
+
+/// A name, and what stands behind it and a colon.
+pub(in crate::samplers) fn split_setting(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((name, value)) => (name, Some(value.trim())),
+        None => (text, None),
+    }
 }
 
 impl fmt::Display for ScheduleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.spec().name)
+        f.pad(&self.named(self.spec().name))
     }
 }
 
 impl FromStr for ScheduleKind {
     type Err = Error;
 
-    /// Takes a name, label or alias.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let wanted = normalize(text);
+    /// Takes a name, label or alias, and maybe a setting behind a colon.
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, value) = split_setting(text);
+        let wanted = normalize(name);
         let found = SCHEDULES
             .iter()
             .find(|row| row.spellings().any(|name| normalize(name) == wanted));
         match found {
-            Some(row) => Ok(row.kind),
+            Some(row) => row.with(value),
             None => Err(unknown(
                 "schedule",
                 text,

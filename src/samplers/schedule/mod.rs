@@ -25,7 +25,9 @@ pub use betas::BetaSchedule;
 pub use config::{FinalSigmas, InterpolationType, SchedulerConfig};
 pub(super) use curves::karras_between;
 pub use custom::CustomLevels;
-pub use kinds::{SCHEDULES, ScheduleKind, ScheduleSpec};
+pub use gits::GitsCoefficient;
+pub(in crate::samplers) use kinds::split_setting;
+pub use kinds::{SCHEDULES, ScheduleKind, ScheduleSetting, ScheduleSpec};
 pub use settings::{Defaults, Ignored, Settings, SolverType, StepTable};
 pub use timesteps::TimestepSpacing;
 
@@ -212,6 +214,25 @@ impl NoiseSchedule {
                     | ScheduleKind::Exponential
                     | ScheduleKind::Lu
             )
+    }
+
+    /// The levels of the webui's samplers on training timesteps, where the caller chose them; the run ends at the last.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where that is the only one.
+    pub(crate) fn levels_of_the_webui(&self, steps: usize) -> Result<Option<Vec<NoiseLevel>>> {
+        if self.settings.sigmas != ScheduleKind::DdimUniform {
+            return Ok(None);
+        }
+        let timesteps = timesteps::of_the_webui(self.settings.num_train_timesteps, steps);
+        if timesteps.len() < 2 {
+            return Err(Error::invalid(format!(
+                "{steps} step of the ddim_uniform schedule leaves only the level where the run ends"
+            ))
+            .with_hint("ask for 2 steps or more"));
+        }
+        let levels = timesteps.into_iter().map(|timestep| self.level(timestep));
+        levels.collect::<Result<_>>().map(Some)
     }
 
     /// Where the last step ends.

@@ -52,7 +52,8 @@ pub struct Defaults {
     pub final_sigmas: FinalSigmas,
     /// Whether the run ends with lower orders.
     pub lower_order_final: bool,
-    /// The schedule that `automatic` stands for where the levels are k-diffusion's.
+    /// The schedule that `automatic` stands for where the levels are k-diffusion's; of a sampler on training timesteps
+    /// `ddim_uniform` where that is the one schedule it takes, which gives it the webui's timesteps.
     pub schedule: ScheduleKind,
     /// Whether the last level above 0 is left out, as the webui does for this sampler.
     pub discard_penultimate: bool,

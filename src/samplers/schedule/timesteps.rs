@@ -71,6 +71,15 @@ pub(crate) fn short_of_zero(
     timesteps
 }
 
+/// Falling timesteps of the webui's samplers on timesteps (stable-diffusion-webui from 1.6.0,
+/// `modules/sd_samplers_timesteps.py`): a fixed number apart, from 1 up. The run ends at the last.
+pub(super) fn of_the_webui(train: usize, steps: usize) -> Vec<usize> {
+    let up = (0..train).step_by((train / steps).max(1));
+    up.rev()
+        .map(|timestep| (timestep + 1).min(train - 1))
+        .collect()
+}
+
 /// `numpy.linspace(first, last, count)`.
 pub(super) fn linspace(first: f64, last: f64, count: usize) -> Vec<f64> {
     if count < 2 {

@@ -1,4 +1,4 @@
-//! Final latents against those recorded by `tools/reference/k_sampler_cases.py`: from k-diffusion, from
+//! Final latents against those recorded by `tools/reference/k_sampler_cases.py` and `webui_timesteps.py`: from k-diffusion, from
 //! definitions written out in Python where no package has the sampler, and from diffusers.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,12 @@ const TOLERANCE: f32 = 1e-4;
 const RECORD: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/data/samplers/trajectories.json"
+));
+
+/// Those of the webui's samplers on training timesteps.
+const OF_WEBUI: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/samplers/webui.json"
 ));
 
 /// Where a sampler's reference comes from, for the table.
@@ -38,10 +44,14 @@ const K_DIFFUSION: &[&str] = &[
 
 /// Worst difference and number of cases of each sampler in the record.
 fn worst_differences() -> BTreeMap<String, (f32, usize)> {
-    let record: Value = serde_json::from_str(RECORD).unwrap();
+    let [record, of_webui] = [RECORD, OF_WEBUI].map(|record| {
+        let record: Value = serde_json::from_str(record).unwrap();
+        record
+    });
     let shape: Vec<usize> = serde_json::from_value(record["shape"].clone()).unwrap();
     let mut worst = BTreeMap::new();
-    for case in record["cases"].as_array().unwrap() {
+    let cases = [&record, &of_webui].map(|record| record["cases"].as_array().unwrap());
+    for case in cases.into_iter().flatten() {
         let name = case["sampler"].as_str().unwrap().to_owned();
         let difference = difference(case, &shape);
         if difference > TOLERANCE || difference.is_nan() {

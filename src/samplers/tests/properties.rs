@@ -178,6 +178,31 @@ fn only_samplers_in_sigmas_take_a_schedule() {
 }
 
 #[test]
+fn those_on_timesteps_that_the_webui_has_too_take_its_timesteps() {
+    for row in SAMPLERS {
+        if row.coordinates == Coordinates::VarianceExploding {
+            continue;
+        }
+        let taken = ["ddim", "pndm", "ddim_cfg_pp"].contains(&row.name);
+        for steps in 1..=60 {
+            let config = json!({"num_train_timesteps": 60});
+            let name = format!("{} ddim_uniform", row.name);
+            match scheduler(&config, &name, steps) {
+                Ok(scheduler) => {
+                    assert!(taken && steps > 1, "{name}");
+                    assert!((scheduler.plan().last().timestep - 1.0).abs() < 1e-12);
+                    stays_finite(&scheduler, &format!("{name} {steps}"));
+                }
+                Err(error) => {
+                    assert!(!taken || steps == 1, "{error}");
+                    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_number_of_steps_runs_or_says_why_not() {
     let config = json!({"num_train_timesteps": 60, "original_inference_steps": 20});
     for spacing in ["leading", "linspace", "trailing"] {

@@ -183,3 +183,45 @@ fn no_two_rows_share_a_spelling() {
         }
     }
 }
+
+#[test]
+fn a_schedule_may_have_a_setting_behind_its_name() {
+    let gits: ScheduleKind = "GITS : 1.15".parse().unwrap();
+    assert_eq!(
+        (gits.to_string(), gits.label()),
+        ("gits:1.15".into(), "GITS:1.15".into())
+    );
+    assert_eq!(gits.label().parse::<ScheduleKind>().unwrap(), gits);
+    assert_eq!(
+        "gits:1.2".parse::<ScheduleKind>().unwrap().to_string(),
+        "gits"
+    );
+    for text in [
+        "DPM++ 2M GITS:1.15",
+        "dpmpp_2m_gits:1.15",
+        "k_dpmpp_2m gits: 1.15",
+    ] {
+        assert_eq!(
+            parse_sampler(text).unwrap(),
+            (SamplerKind::Dpmpp2m, Some(gits)),
+            "{text}"
+        );
+    }
+    for (text, words) in [
+        ("gits:1.6", "0.80 to 1.50 by 0.05"),
+        ("gits:", "0.80 to 1.50 by 0.05"),
+        ("karras:7", "the karras schedule has no setting"),
+        ("kerras:7", "unknown schedule \"kerras:7\""),
+    ] {
+        let error = text.parse::<ScheduleKind>().unwrap_err();
+        assert!(error.message().contains(words), "{error}");
+    }
+    for (text, words) in [
+        ("euler:3", "unknown sampler \"euler:3\""),
+        ("euler gits:3", "0.80 to 1.50 by 0.05"),
+        ("euler karras:3", "no setting"),
+    ] {
+        let error = parse_sampler(text).unwrap_err();
+        assert!(error.message().contains(words), "{error}");
+    }
+}
