@@ -6,7 +6,9 @@ use super::conditions::{Conditions, Told};
 use super::scheduler::Scheduler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::CancelToken;
-use crate::guidance::{FreeU, Guide, Pag, Turn, Weighted, add_difference, blurred, on_the_first};
+use crate::guidance::{
+    FreeU, Guide, Pag, Sag, SagRule, Turn, Weighted, add_difference, blurred, on_the_first,
+};
 use crate::host::HostTensor;
 use crate::models::UNet2DCondition;
 use crate::models::unet::{Attended, Blocks, Changes, PreparedConditioning};
@@ -25,8 +27,8 @@ pub(crate) struct GuidedDenoiser<'a> {
     pub(crate) guide: Guide<'a>,
     /// Perturbed attention guidance.
     pub(crate) pag: Option<Pag>,
-    /// Weight of self-attention guidance.
-    pub(crate) sag: f64,
+    /// Self-attention guidance.
+    pub(crate) sag: Option<Sag>,
     /// FreeU, in every prediction.
     pub(crate) freeu: Option<FreeU>,
     pub(crate) cancel: &'a CancelToken,
@@ -189,6 +191,43 @@ impl Perturbed {
     }
 }
 
+/// What self-attention guidance found.
+struct Degraded {
+    /// Blurred clean latents.
+    soft: HostTensor,
+    /// What is predicted where they lie behind the noise: the UNet's output under diffusers' rule, clean latents under
+    /// the other.
+    found: HostTensor,
+    sag: Sag,
+}
+
+impl Degraded {
+    /// What is compared with the prediction itself, where that is the rule.
+    fn prediction(&mut self) -> Option<&mut HostTensor> {
+        (self.sag.rule == SagRule::Diffusers).then_some(&mut self.found)
+    }
+
+    /// Moves `guided` away from it, from `prediction`.
+    fn push_away(&self, guided: &mut HostTensor, prediction: &HostTensor) -> Result<()> {
+        match self.sag.rule {
+            SagRule::Diffusers => {
+                add_difference(guided, self.sag.scale as f32, (prediction, &self.found))
+            }
+            SagRule::Forge => Ok(()),
+        }
+    }
+
+    /// Moves the guided clean latents away from what is predicted of the blurred ones.
+    fn push_away_clean(&self, clean: &mut HostTensor) -> Result<()> {
+        match self.sag.rule {
+            SagRule::Diffusers => Ok(()),
+            SagRule::Forge => {
+                add_difference(clean, self.sag.scale as f32, (&self.soft, &self.found))
+            }
+        }
+    }
+}
+
 impl GuidedDenoiser<'_> {
     fn estimate(&mut self, question: &Question<'_>) -> Result<Estimates> {
         self.cancel.check()?;
@@ -216,6 +255,7 @@ impl GuidedDenoiser<'_> {
         let ask = Ask::of(index, Told::Prompt);
         let (parts, attended) = self.predict(&input, self.watched(ask))?;
         let perturbed = self.perturbed(&input, index)?;
+        let mut degraded = None;
         let guided = if perturbed.is_none() && attended.is_none() {
             on_the_first(parts)?
         } else {
@@ -224,14 +264,15 @@ impl GuidedDenoiser<'_> {
             if let Some(perturbed) = perturbed {
                 perturbed.push_away(&mut guided, &parts)?;
             }
-            if let Some(degraded) = self.degraded(question, ask, (&prompted, attended.as_ref()))? {
-                add_difference(&mut guided, self.sag as f32, (&prompted, &degraded))?;
+            degraded = self.degraded(question, ask, (&prompted, attended.as_ref()))?;
+            if let Some(degraded) = &degraded {
+                degraded.push_away(&mut guided, &prompted)?;
             }
             guided
         };
         self.require_finite(&guided, &input)?;
         Ok(Estimates {
-            guided: question.denoised(scheduler, guided)?,
+            guided: cleaned(question.denoised(scheduler, guided)?, degraded.as_ref())?,
             unconditional: None,
         })
     }
@@ -248,7 +289,8 @@ impl GuidedDenoiser<'_> {
         if estimates {
             let perturbed = perturbed.iter_mut().flat_map(|it| &mut it.parts);
             let predictions = parts.iter_mut().chain(perturbed).map(|(part, _)| part);
-            for part in predictions.chain(&mut degraded) {
+            let compared = degraded.as_mut().and_then(Degraded::prediction);
+            for part in predictions.chain(compared) {
                 let output = std::mem::replace(part, HostTensor::zeros([0]));
                 *part = question.denoised(scheduler, output)?;
             }
@@ -258,20 +300,20 @@ impl GuidedDenoiser<'_> {
         if let Some(perturbed) = perturbed {
             perturbed.push_away(&mut guided, &parts)?;
         }
-        if let Some(degraded) = degraded {
-            add_difference(&mut guided, self.sag as f32, (&uncond, &degraded))?;
+        if let Some(degraded) = &degraded {
+            degraded.push_away(&mut guided, &uncond)?;
         }
         self.require_finite(&guided, &input)?;
         if estimates {
             return Ok(Estimates {
-                guided,
+                guided: cleaned(guided, degraded.as_ref())?,
                 unconditional: Some(uncond),
             });
         }
         let guided = self.guide.rescale(guided, &uncond, &parts)?;
         let unconditional = self.guide.plan.always_unconditional();
         Ok(Estimates {
-            guided: question.denoised(scheduler, guided)?,
+            guided: cleaned(question.denoised(scheduler, guided)?, degraded.as_ref())?,
             unconditional: unconditional
                 .then(|| question.denoised(scheduler, uncond))
                 .transpose()?,
@@ -295,19 +337,19 @@ impl GuidedDenoiser<'_> {
         Ok(Some(Perturbed { parts, scale }))
     }
 
-    /// What it predicts where the latents behind `prediction` are blurred by what the picture attends to.
+    /// What self-attention guidance makes of it: what it predicts where the latents behind `prediction` are blurred by what the picture attends to.
     fn degraded(
         &mut self,
         question: &Question<'_>,
         ask: Ask,
         (prediction, attended): (&HostTensor, Option<&Attended>),
-    ) -> Result<Option<HostTensor>> {
-        let Some(attended) = attended else {
+    ) -> Result<Option<Degraded>> {
+        let (Some(attended), Some(sag)) = (attended, self.sag) else {
             return Ok(None);
         };
         let scheduler = self.scheduler;
         let clean = question.denoised(scheduler, prediction.clone())?;
-        let soft = blurred(clean.clone(), attended)?;
+        let soft = blurred(clean.clone(), attended, &sag)?;
         // The noise stays what it was.
         let mut x = question.x.clone();
         let signal = question.signal(scheduler)? as f32;
@@ -317,13 +359,17 @@ impl GuidedDenoiser<'_> {
             place: question.place,
         };
         let (parts, _) = self.predict(&question.input(scheduler), ask)?;
-        on_the_first(parts).map(Some)
+        let mut found = on_the_first(parts)?;
+        if sag.rule == SagRule::Forge {
+            found = question.denoised(scheduler, found)?;
+        }
+        Ok(Some(Degraded { soft, found, sag }))
     }
 
     /// `ask`, watching what the picture attends to where self-attention guidance is on.
     fn watched(&self, ask: Ask) -> Ask {
         Ask {
-            watch: self.sag > 0.0,
+            watch: self.sag.is_some(),
             ..ask
         }
     }
@@ -386,4 +432,12 @@ impl GuidedDenoiser<'_> {
         )
         .with_hint("try `--dtype f32`; if it persists the checkpoint's weights are damaged"))
     }
+}
+
+/// Guided clean latents, moved away from what self-attention guidance found where its rule is on them.
+fn cleaned(mut clean: HostTensor, degraded: Option<&Degraded>) -> Result<HostTensor> {
+    if let Some(degraded) = degraded {
+        degraded.push_away_clean(&mut clean)?;
+    }
+    Ok(clean)
 }

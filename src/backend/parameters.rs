@@ -135,7 +135,7 @@ fn of_guidance(guidance: &GuidanceOptions) -> [(&'static str, Option<String>); 1
             "PAG",
             pag.filter(|_| forge.is_none()).map(|pag| pag.to_string()),
         ),
-        ("SAG", (*sag > 0.0).then(|| sag.to_string())),
+        ("SAG", sag.map(|sag| sag.to_string())),
         ("FreeU", freeu.map(|freeu| freeu.to_string())),
     ]
 }

@@ -88,8 +88,11 @@ impl SDModel {
         if let Some(pag) = &config.guidance.pag {
             pag.blocks.check(self.unet.config())?;
         }
-        if config.guidance.sag > 0.0 {
+        if config.guidance.sag.is_some() {
             Blocks::MID.check(self.unet.config())?;
+        }
+        if let Some(freeu) = &config.guidance.freeu {
+            freeu.check(self.unet.config())?;
         }
         // Pictures of a batch are made one after the other; a guided pass has two items, and composed prompts more.
         self.require_memory((config.width, config.height), 2)?;
@@ -353,7 +356,7 @@ impl Call<'_> {
             conditions: Conditions::new(model, &self.config, &self.texts),
             guide: Guide::new(&self.guidance),
             pag: self.config.guidance.pag,
-            sag: self.config.guidance.sag,
+            sag: self.config.guidance.sag.filter(|sag| sag.scale != 0.0),
             freeu: self.config.guidance.freeu,
             cancel,
             evaluations: 0,

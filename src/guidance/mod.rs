@@ -29,12 +29,13 @@ pub use pag::Pag;
 pub use plan::GuidancePlan;
 pub(crate) use plan::{Needs, RunLength, Turn};
 pub(crate) use sag::blurred;
+pub use sag::{Sag, SagRule};
 pub use schedule::{Interval, ScaleSchedule, Shape};
 pub use thresholding::{Channels, Measure, StartPoint, Thresholding};
 pub use zero_star::ZeroStar;
 
 use crate::error::{Error, Result};
-pub use crate::models::unet::{Blocks, FreeU};
+pub use crate::models::unet::{Blocks, FreeU, FreeUVersion};
 
 /// What a caller says about guidance beside its scale.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -54,8 +55,8 @@ pub struct GuidanceOptions {
     pub method: GuidanceMethod,
     /// Perturbed attention guidance, with or without the other.
     pub pag: Option<Pag>,
-    /// Weight of self-attention guidance, with or without the other, 0 (none) to 100.
-    pub sag: f64,
+    /// Self-attention guidance, with or without the other.
+    pub sag: Option<Sag>,
     /// FreeU, which changes the UNet in every prediction.
     pub freeu: Option<FreeU>,
     /// InstructPix2Pix' scale of the picture that is changed ([`ImageGuidance`]). No request has such a picture yet, so
@@ -89,7 +90,7 @@ impl GuidanceOptions {
         within("guidance skip_early", self.skip_early, 0.0, 1.0)?;
         self.pag.as_ref().map_or(Ok(()), Pag::check)?;
         self.freeu.as_ref().map_or(Ok(()), freeu::check)?;
-        within("guidance sag", self.sag, 0.0, 100.0)?;
+        self.sag.as_ref().map_or(Ok(()), Sag::check)?;
         if let Some(scale) = self.image_scale {
             return Err(Error::unsupported(format!(
                 "guidance image_scale is {scale}, and there is no picture to guide by: changing pictures is not \

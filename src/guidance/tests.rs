@@ -3,6 +3,7 @@ use serde_json::Value;
 use super::combine::{compose, difference};
 use super::*;
 use crate::HostTensor;
+use crate::models::unet::{Attended, by_the_mean};
 
 /// Worst difference to the reference, whose values are about 10: rounding of f32 in another order.
 const TOLERANCE: f32 = 2e-5;
@@ -310,6 +311,7 @@ fn what_makes_no_sense_is_named() {
     let schedule = |text: &str| text.parse::<ScaleSchedule>().and_then(|s| s.check());
     let interval = |text: &str| text.parse::<Interval>().and_then(|i| i.check());
     let pag = |text: &str| text.parse::<Pag>().and_then(|p| p.check());
+    let sag = |text: &str| text.parse::<Sag>().and_then(|s| s.check());
     let freeu = |text: &str| text.parse::<FreeU>().and_then(|f| freeu::check(&f));
     let cases = [
         (pag("scale=101"), "pag scale is 101"),
@@ -321,6 +323,13 @@ fn what_makes_no_sense_is_named() {
         (pag("blocks="), "the blocks are \"\""),
         (freeu("b3=1"), "freeu has no setting \"b3\""),
         (freeu("s1=NaN"), "a factor of freeu is NaN"),
+        (freeu("version=3"), "version is \"3\", expected one of 1, 2"),
+        (sag("101"), "guidance sag is 101"),
+        (sag("NaN"), "guidance sag is NaN"),
+        (sag("sigma=0"), "guidance sag sigma is 0"),
+        (sag("threshold=-1"), "guidance sag threshold is -1"),
+        (sag("rule=comfy"), "expected one of diffusers, forge"),
+        (sag("blur=2"), "sag has no setting \"blur\""),
         (parse("apgg"), "unknown guidance method \"apgg\""),
         (parse("apg:etta=1"), "apg has no setting \"etta\""),
         (parse("apg:eta=1,eta=2"), "apg has eta twice"),
@@ -364,5 +373,65 @@ fn what_makes_no_sense_is_named() {
     );
     assert!(options(|o| o.skip_early = -0.1).check().is_err());
     assert!(options(|o| o.min_sigma = f64::NAN).check().is_err());
-    assert!(options(|o| o.sag = -1.0).check().is_err());
+    assert!(
+        options(|o| o.sag = Some("-101".parse().unwrap()))
+            .check()
+            .is_err()
+    );
+}
+
+#[test]
+fn settings_of_changes_come_back() {
+    for text in [
+        "0.75",
+        "-0.5",
+        "scale=0.5,sigma=2,threshold=1,rule=forge",
+        "scale=0.75,sigma=1.5,threshold=0.5,rule=diffusers",
+    ] {
+        assert_eq!(text.parse::<Sag>().unwrap().to_string(), text);
+    }
+    assert_eq!("rule=forge".parse::<Sag>().unwrap(), Sag::FORGE);
+    for text in [
+        "b1=1.5,b2=1.6,s1=0.9,s2=0.2",
+        "b1=1.3,b2=1.4,s1=0.9,s2=0.2,version=2",
+    ] {
+        assert_eq!(text.parse::<FreeU>().unwrap().to_string(), text);
+    }
+    assert_eq!(
+        "version=2".parse::<FreeU>().unwrap().to_string(),
+        "b1=1.3,b2=1.4,s1=0.9,s2=0.2,version=2"
+    );
+}
+
+#[test]
+fn what_forge_changes_agrees_with_its_rules() {
+    let fixture: Value =
+        serde_json::from_str(include_str!("../../tests/data/guidance/forge.json")).unwrap();
+    let tensor = |value: &Value| {
+        let shape: Vec<usize> = serde_json::from_value(value["shape"].clone()).unwrap();
+        let values: Vec<f32> = serde_json::from_value(value["values"].clone()).unwrap();
+        HostTensor::new(shape, values).unwrap()
+    };
+    let cases = fixture["freeu"].as_array().unwrap();
+    for case in cases {
+        let factor = case["factor"].as_f64().unwrap();
+        let found = by_the_mean(tensor(&case["map"]), factor).unwrap();
+        assert!(worst(&[found], &[tensor(&case["changed"])]) < TOLERANCE);
+    }
+    let blurs = fixture["sag"].as_array().unwrap();
+    for case in blurs {
+        let sag: Sag = case["settings"].as_str().unwrap().parse().unwrap();
+        let received = tensor(&case["received"]);
+        let attended = Attended {
+            height: received.shape()[0],
+            width: received.shape()[1],
+            received: received.into_data(),
+        };
+        let found = blurred(tensor(&case["clean"]), &attended, &sag).unwrap();
+        assert!(
+            worst(&[found], &[tensor(&case["blurred"])]) < TOLERANCE,
+            "{sag}"
+        );
+    }
+    assert!(cases.len() >= 3 && blurs.len() >= 4);
 }

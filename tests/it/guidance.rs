@@ -1,7 +1,8 @@
 //! Guidance over whole runs: how many predictions it takes, and that its settings are recorded.
 
+use serde_json::Value;
 use tintype::backend::Recorded;
-use tintype::guidance::Skips;
+use tintype::guidance::{Sag, Skips};
 use tintype::{CancelToken, EngineKind, ErrorKind, Event, GuidanceOptions, SamplingConfig};
 
 use crate::support::{generate, load, quick};
@@ -104,8 +105,8 @@ fn every_setting_is_recorded_and_read_back() {
                 .parse()
                 .unwrap(),
         );
-        o.sag = 0.5;
-        o.freeu = Some("b1=1.1,b2=1.2,s1=0.6,s2=0.4".parse().unwrap());
+        o.sag = Some("scale=0.5,sigma=2,threshold=1,rule=forge".parse().unwrap());
+        o.freeu = Some("b1=1.1,b2=1.2,s1=0.6,s2=0.4,version=2".parse().unwrap());
     });
     let picture = generate(&model, &config).remove(0);
     let text = picture.parameters.to_text();
@@ -171,7 +172,8 @@ struct Run {
     name: String,
     freeu: Option<String>,
     pag: Option<String>,
-    sag: f64,
+    /// A weight alone, 0 for none, or settings.
+    sag: Value,
     sampler: String,
     guidance: f64,
     guidance_rescale: f64,
@@ -185,8 +187,14 @@ const LATENT_TOLERANCE: f32 = 2e-5;
 
 #[test]
 fn what_changes_the_unet_makes_diffusers_latents() {
-    let runs = include_str!("../data/guidance/runs.json");
-    let runs: Vec<Run> = serde_json::from_str(runs).unwrap();
+    let mut runs = Vec::new();
+    for file in [
+        include_str!("../data/guidance/runs.json"),
+        include_str!("../data/guidance/forge_runs.json"),
+    ] {
+        let found: Vec<Run> = serde_json::from_str(file).unwrap();
+        runs.extend(found);
+    }
     let mut faults = Vec::new();
     for engine in [EngineKind::Cpu, EngineKind::Candle] {
         let (_folder, model) = load("sd15", engine);
@@ -199,7 +207,11 @@ fn what_changes_the_unet_makes_diffusers_latents() {
                 height: run.height,
                 sampler: Some(run.sampler.clone()),
                 ..with(|o| {
-                    o.sag = run.sag;
+                    o.sag = match &run.sag {
+                        Value::String(text) => Some(text.parse().unwrap()),
+                        weight => Some(weight.to_string().parse::<Sag>().unwrap())
+                            .filter(|sag| sag.scale > 0.0),
+                    };
                     o.freeu = run.freeu.as_deref().map(|text| text.parse().unwrap());
                     o.pag = run.pag.as_deref().map(|text| text.parse().unwrap());
                 })
@@ -232,16 +244,20 @@ fn changes_of_attention_take_another_prediction_where_they_have_weight() {
         ..pag("3")
     };
     let freeu = with(|o| o.freeu = Some("on".parse().unwrap()));
-    let sag = with(|o| o.sag = 0.75);
+    let sag = with(|o| o.sag = Some(Sag::DEFAULT));
+    let forge = with(|o| o.sag = Some(Sag::FORGE));
+    let off = with(|o| o.sag = Some("0".parse().unwrap()));
     let composed = |prompt: &str| SamplingConfig {
         prompt: prompt.into(),
         ..with(|o| {
-            o.sag = 0.75;
+            o.sag = Some(Sag::DEFAULT);
             o.skip_early = 0.25;
         })
     };
     let cases = [
         (sag, 12),
+        (forge, 12),
+        (off, 8),
         // Guided steps take the unconditional prediction again, others the prompt's own.
         (composed("a cat"), 10),
         (composed("a cat AND a dog"), 16),
@@ -276,11 +292,22 @@ fn blocks_without_self_attention_are_refused() {
         generate(&model, &pag("scale=3,blocks=up"))[0].unet_passes,
         12
     );
-    let sag = with(|o| o.sag = 0.75);
+    let sag = with(|o| o.sag = Some(Sag::DEFAULT));
     let error = model
         .generate(&sag, &mut |_: &Event| {}, &CancelToken::new())
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn the_second_freeu_is_refused_where_it_has_no_place() {
+    let (_folder, model) = load("sdxl", EngineKind::Auto);
+    let freeu = with(|o| o.freeu = Some("version=2".parse().unwrap()));
+    let error = model
+        .generate(&freeu, &mut |_: &Event| {}, &CancelToken::new())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().contains("96 and 48 channels"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{BoolishValueParser, PossibleValue, TypedValueParser};
 use serde::Serialize;
-use tintype::guidance::{FreeU, Interval, Pag, ScaleSchedule, Skips};
+use tintype::guidance::{FreeU, Interval, Pag, Sag, ScaleSchedule, Skips};
 use tintype::{GuidanceMethod, GuidanceOptions};
 
 /// How the prompt is weighed against the negative prompt, beside the scale.
@@ -45,12 +45,17 @@ pub(crate) struct GuidanceArgs {
     /// [default: off]
     #[arg(long, value_name = "WEIGHT", env = "TINTYPE_PAG")]
     pag: Option<Pag>,
-    /// Weight of self-attention guidance, 0 to 100, about 0.75: away from a prediction blurred where the picture looks;
-    /// another pass a step [default: 0]
-    #[arg(long, value_name = "WEIGHT", env = "TINTYPE_SAG")]
-    sag: Option<f64>,
+    /// Self-attention guidance, away from a prediction blurred where the picture looks; another pass a step: its weight
+    /// such as 0.75, or scale=0.5,sigma=2,threshold=1,rule=forge [default: off]
+    #[arg(
+        long,
+        value_name = "WEIGHT",
+        env = "TINTYPE_SAG",
+        allow_hyphen_values = true
+    )]
+    sag: Option<Sag>,
     /// FreeU: b1=1.5,b2=1.6,s1=0.9,s2=0.2 (factors of half of the backbone and of the skips' low frequencies in the two
-    /// innermost blocks of the way up), or on for these [default: off]
+    /// innermost blocks of the way up), or on for these; version=2 for ComfyUI's and Forge's rule [default: off]
     #[arg(long, value_name = "FACTORS", env = "TINTYPE_FREEU")]
     freeu: Option<FreeU>,
 }
@@ -70,7 +75,7 @@ impl GuidanceArgs {
             skip_early: self.skip_early_guidance.unwrap_or(base.skip_early),
             method: self.guidance_method.unwrap_or(base.method),
             pag: self.pag.or(base.pag),
-            sag: self.sag.unwrap_or(base.sag),
+            sag: self.sag.or(base.sag),
             freeu: self.freeu.or(base.freeu),
             image_scale: base.image_scale,
         }
@@ -118,7 +123,7 @@ pub(crate) struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sag: Option<f64>,
+    sag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     freeu: Option<String>,
 }
@@ -136,7 +141,7 @@ impl Settings {
             skip_early_guidance: Some(options.skip_early).filter(|&share| share > 0.0),
             guidance_method: method.map(ToString::to_string),
             pag: options.pag.map(|pag| pag.to_string()),
-            sag: Some(options.sag).filter(|&scale| scale > 0.0),
+            sag: options.sag.map(|sag| sag.to_string()),
             freeu: options.freeu.map(|freeu| freeu.to_string()),
         }
     }

@@ -4,11 +4,11 @@
 use super::keys::read;
 use super::{Recorded, says, value_of};
 use crate::error::{Context, Result};
-use crate::guidance::{Blocks, FreeU, Pag};
+use crate::guidance::{Blocks, FreeU, FreeUVersion, Pag, Sag};
 use crate::metadata::Parameters;
 
 /// Every key that is read here.
-pub(super) const KEYS: [&str; 16] = [
+pub(super) const KEYS: [&str; 18] = [
     "PerturbedAttentionGuidance_enabled",
     "PerturbedAttentionGuidance_scale",
     "pag_enabled",
@@ -25,6 +25,8 @@ pub(super) const KEYS: [&str; 16] = [
     "freeu_b2",
     "freeu_s1",
     "freeu_s2",
+    "freeu_start",
+    "freeu_end",
 ];
 
 impl Recorded {
@@ -45,31 +47,37 @@ impl Recorded {
             self.take_pag(parameters)?;
         }
         if says(parameters, "sag_enabled", "True") {
-            self.config.guidance.sag = number(parameters, "sag_scale", 0.5)?;
-            let reason = "diffusers' rule is applied, which compares two predictions; Forge compares the blurred latents \
-                          with what is predicted of them";
-            self.refuse_recorded(parameters, "sag_enabled", reason);
-            for (key, own) in [("sag_blur_sigma", 1.0), ("sag_threshold", 1.0)] {
-                if (number(parameters, key, own)? - own).abs() > 0.0 {
-                    self.refuse_recorded(parameters, key, "it is 1 here");
-                }
-            }
+            let own = Sag::FORGE;
+            self.config.guidance.sag = Some(Sag {
+                scale: number(parameters, "sag_scale", own.scale)?,
+                sigma: number(parameters, "sag_blur_sigma", own.sigma)?,
+                threshold: number(parameters, "sag_threshold", own.threshold)?,
+                ..own
+            });
         }
         if says(parameters, "freeu_enabled", "True") {
-            // The defaults of Forge's sliders.
-            self.config.guidance.freeu = Some(FreeU {
-                backbone: [
-                    number(parameters, "freeu_b1", 1.01)?,
-                    number(parameters, "freeu_b2", 1.02)?,
-                ],
-                skip: [
-                    number(parameters, "freeu_s1", 0.99)?,
-                    number(parameters, "freeu_s2", 0.95)?,
-                ],
-            });
-            let reason = "the first version of FreeU is applied, to the two innermost blocks; Forge applies the second, by \
-                          numbers of channels";
-            self.refuse_recorded(parameters, "freeu_enabled", reason);
+            self.take_freeu(parameters)?;
+        }
+        Ok(())
+    }
+
+    fn take_freeu(&mut self, parameters: &Parameters) -> Result<()> {
+        // The defaults of Forge's sliders.
+        self.config.guidance.freeu = Some(FreeU {
+            backbone: [
+                number(parameters, "freeu_b1", 1.01)?,
+                number(parameters, "freeu_b2", 1.02)?,
+            ],
+            skip: [
+                number(parameters, "freeu_s1", 0.99)?,
+                number(parameters, "freeu_s2", 0.95)?,
+            ],
+            version: FreeUVersion::Second,
+        });
+        for (key, whole) in [("freeu_start", 0.0), ("freeu_end", 1.0)] {
+            if (number(parameters, key, whole)? - whole).abs() > 0.0 {
+                self.refuse_recorded(parameters, key, "it holds over the whole run here");
+            }
         }
         Ok(())
     }

@@ -82,7 +82,9 @@ pub(super) const KEYS: [(&str, Set); 22] = [
     ("PAG", |config, value| {
         parse_some(&mut config.guidance.pag, value)
     }),
-    ("SAG", |config, value| put(&mut config.guidance.sag, value)),
+    ("SAG", |config, value| {
+        parse_some(&mut config.guidance.sag, value)
+    }),
     ("FreeU", |config, value| {
         parse_some(&mut config.guidance.freeu, value)
     }),

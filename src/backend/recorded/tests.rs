@@ -1,7 +1,7 @@
 use super::model::{hash_warning, name_warning};
 use super::*;
 use crate::ErrorKind;
-use crate::guidance::Skips;
+use crate::guidance::{Sag, Skips};
 use crate::prompt::{Emphasis, PromptSyntax};
 use crate::samplers::schedule::CustomLevels;
 
@@ -321,13 +321,16 @@ fn guidance_is_read_by_the_names_of_other_programs() {
         "sag_enabled: True, sag_scale: 0.75, sag_blur_sigma: 2, sag_threshold: 1, freeu_enabled: True, freeu_b1: 1.3, \
          freeu_b2: 1.4, freeu_s1: 0.9, freeu_s2: 0.2",
     );
-    assert!((found.config.guidance.sag - 0.75).abs() < 1e-12);
-    let freeu = "b1=1.3,b2=1.4,s1=0.9,s2=0.2".parse().unwrap();
+    let sag = "scale=0.75,sigma=2,threshold=1,rule=forge".parse().unwrap();
+    assert_eq!(found.config.guidance.sag, Some(sag));
+    let freeu = "b1=1.3,b2=1.4,s1=0.9,s2=0.2,version=2".parse().unwrap();
     assert_eq!(found.config.guidance.freeu, Some(freeu));
-    assert_eq!(
-        names(&found),
-        ["sag_enabled", "sag_blur_sigma", "freeu_enabled"]
-    );
+    assert_eq!(names(&found), [""; 0]);
+    let found = read("sag_enabled: True, freeu_enabled: True, freeu_start: 0, freeu_end: 0.5");
+    assert_eq!(found.config.guidance.sag, Some(Sag::FORGE));
+    let freeu = "b1=1.01,b2=1.02,s1=0.99,s2=0.95,version=2".parse().unwrap();
+    assert_eq!(found.config.guidance.freeu, Some(freeu));
+    assert_eq!(names(&found), ["freeu_end"]);
     let off = read("pag_enabled: False, sag_enabled: False, freeu_enabled: False, freeu_b1: 1.3");
     assert_eq!(off.config.guidance, base().guidance);
 }

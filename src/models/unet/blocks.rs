@@ -6,8 +6,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::attention::{ContextCursor, Transformer2D, TransformerSpec};
 use crate::models::resnet::{Downsample2D, ResnetBlock2D, ResnetSpec, Upsample2D};
-use crate::models::unet::changes::FreeUStage;
 use crate::models::unet::config::{AttentionConfig, BlockConfig, MidConfig, UNetConfig};
+use crate::models::unet::freeu::FreeUAt;
 use crate::nn::{ContextKv, FeatureMap, Padding, Scope, Tokens};
 
 /// `DownBlock2D` or `CrossAttnDownBlock2D`.
@@ -199,7 +199,7 @@ impl UpBlock2D {
         act_temb: &Tokens,
         context: &mut ContextCursor<'_>,
         skips: &mut Vec<FeatureMap>,
-        freeu: Option<FreeUStage>,
+        freeu: Option<FreeUAt<'_>>,
     ) -> Result<FeatureMap> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let mut skip = skips.pop().ok_or_else(|| {
@@ -208,13 +208,8 @@ impl UpBlock2D {
                     "the way up takes more skips than were left",
                 )
             })?;
-            if let Some(FreeUStage {
-                backbone,
-                skip: factor,
-            }) = freeu
-            {
-                x = x.scale_first_channels(x.channels() / 2, backbone)?;
-                skip = skip.scale_low_frequencies(factor)?;
+            if let Some(freeu) = freeu {
+                (x, skip) = freeu.apply(x, skip)?;
             }
             x = FeatureMap::concat_channels(&[&x, &skip])?;
             x = resnet.forward(&x, Some(act_temb))?;

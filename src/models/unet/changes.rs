@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::config::{BlockConfig, MidConfig, UNetConfig};
+use super::freeu::FreeU;
 use crate::error::{Error, Result};
 
 /// What is changed; nothing by default.
@@ -26,33 +27,6 @@ pub struct Attended {
     pub height: usize,
     /// Columns.
     pub width: usize,
-}
-
-/// FreeU (Si et al. 2023, arXiv 2309.11497): in the two innermost blocks of the way up, the backbone is strengthened and
-/// the low frequencies of the skips are weakened.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FreeU {
-    /// Factors of half of the backbone's channels, innermost block first.
-    pub backbone: [f64; 2],
-    /// Factors of the skips' low frequencies, innermost block first.
-    pub skip: [f64; 2],
-}
-
-/// FreeU's factors in one block.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FreeUStage {
-    pub(super) backbone: f64,
-    pub(super) skip: f64,
-}
-
-impl FreeU {
-    /// The factors of block `index` of the way up, which only the first two have.
-    pub(super) fn stage(&self, index: usize) -> Option<FreeUStage> {
-        Some(FreeUStage {
-            backbone: *self.backbone.get(index)?,
-            skip: *self.skip.get(index)?,
-        })
-    }
 }
 
 /// Blocks of a UNet, as text joined by `+`: `mid`, `down` and `up` for all of a way, `down.1` and `up.0` for one.

@@ -9,10 +9,15 @@
 mod blocks;
 mod changes;
 mod config;
+mod freeu;
 mod per_block;
 
-pub use changes::{Attended, Blocks, Changes, FreeU};
+pub use changes::{Attended, Blocks, Changes};
 pub use config::{AdditionConfig, AttentionConfig, BlockConfig, MidConfig, TimeConfig, UNetConfig};
+use freeu::FreeUAt;
+#[cfg(test)]
+pub(crate) use freeu::by_the_mean;
+pub use freeu::{FreeU, FreeUVersion};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostTensor;
@@ -220,7 +225,12 @@ impl UNet2DCondition {
         });
         for (i, block) in self.up_blocks.iter().enumerate() {
             context.identity = is_identity(Place::Up(i));
-            let freeu = changes.freeu.and_then(|freeu| freeu.stage(i));
+            let freeu = changes.freeu.as_ref().map(|freeu| FreeUAt {
+                freeu,
+                block: i,
+                outermost: self.config.down[0].out_channels,
+                engine: &self.engine,
+            });
             x = block.forward(x, &act_temb, &mut context, &mut skips, freeu)?;
         }
         let x = self.conv_norm_out.forward(&x, Activation::Silu)?;
