@@ -142,7 +142,7 @@ impl Upsample2D {
     pub(crate) fn load(scope: &Scope<'_>, channels: usize) -> Result<Self> {
         let spec = Conv2dSpec::same3x3(channels, channels);
         Ok(Self {
-            conv: Conv2d::load(&scope.pp("conv"), spec)?,
+            conv: Conv2d::load_upsampling(&scope.pp("conv"), spec)?,
         })
     }
 

@@ -93,6 +93,19 @@ impl Conv2d {
     /// # Errors
     /// When a tensor is missing, has another shape or cannot be read, or kernel or stride is zero.
     pub fn load(scope: &Scope, spec: Conv2dSpec) -> Result<Self> {
+        Self::load_for(scope, spec, false)
+    }
+
+    /// As [`load`](Self::load), for a layer that is called by [`forward_upsampled`](Self::forward_upsampled): an engine may
+    /// prepare the weight for that.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_upsampling(scope: &Scope, spec: Conv2dSpec) -> Result<Self> {
+        Self::load_for(scope, spec, true)
+    }
+
+    fn load_for(scope: &Scope, spec: Conv2dSpec, upsamples: bool) -> Result<Self> {
         let Conv2dSpec {
             in_channels,
             out_channels,
@@ -117,7 +130,9 @@ impl Conv2d {
                 let loaded = weight.zip(bias);
                 loaded.map(|(weight, bias)| Weights::Candle(candle::Conv { weight, bias }))
             }
-            Backend::Cpu(context) => cpu::Conv::load(context, scope, &spec)?.map(Weights::Cpu),
+            Backend::Cpu(context) => {
+                cpu::Conv::load(context, scope, &spec, upsamples)?.map(Weights::Cpu)
+            }
         };
         Ok(Self {
             label: format!("conv2d {}", scope.path()).into(),

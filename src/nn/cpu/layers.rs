@@ -220,6 +220,7 @@ impl Conv {
         context: &Context,
         scope: &Scope,
         spec: &Conv2dSpec,
+        upsamples: bool,
     ) -> Result<Option<Self>> {
         let shape = kernels::ConvShape {
             out_channels: spec.out_channels,
@@ -238,8 +239,13 @@ impl Conv {
             spec.stride,
             (context.precision_of(scope), scope.typical_pixels()),
         );
+        let pack = if upsamples && context.memory == MemoryUse::Normal {
+            kernels::ConvWeight::pack_upsampling
+        } else {
+            kernels::ConvWeight::pack
+        };
         let weight = large(context, scope, "weight", &oihw)?
-            .map(|weight| kernels::ConvWeight::pack(&weight, shape, kernel).op("pack"))
+            .map(|weight| pack(&weight, shape, kernel).op("pack"))
             .transpose()?;
         let bias = values(scope, "bias", &oihw[..1])?;
         Ok(weight.zip(bias).map(|(weight, bias)| Self {
@@ -290,7 +296,7 @@ impl Conv {
         };
         let (out_height, out_width) = call.out_size().op(op)?;
         let dims = [batch, out_height, out_width, spec.out_channels];
-        let account = || self.account(spec, [batch, out_height, out_width]);
+        let account = || Self::account(spec, call.kernel(), [batch, out_height, out_width]);
         Array::build(x.pool(), dims, account, |out| match waiting {
             None => kernels::conv2d(&call, out).op(op),
             Some(norm) => norm.with(|normed| {
@@ -300,7 +306,11 @@ impl Conv {
         })
     }
 
-    fn account(&self, spec: &Conv2dSpec, [batch, height, width]: [usize; 3]) -> Account {
+    fn account(
+        spec: &Conv2dSpec,
+        kernel: &'static str,
+        [batch, height, width]: [usize; 3],
+    ) -> Account {
         let (inputs, outputs) = (spec.in_channels, spec.out_channels);
         let outs = (batch * height * width * outputs) as f64;
         Account {
@@ -310,7 +320,7 @@ impl Conv {
                 (3, _) => "conv 3x3 down",
                 _ => "conv other",
             },
-            kernel: self.weight.kernel().name(),
+            kernel,
             shape: format!("{batch}x{height}x{width} {inputs}>{outputs}"),
             flops: 2.0 * outs * (inputs * spec.kernel * spec.kernel) as f64,
         }

@@ -51,8 +51,8 @@ impl Values {
         }
     }
 
-    /// Rounds values of some planes into blocks `step` words apart; parts of them lie `apart` words apart.
-    pub(super) fn round(self, from: &[f32], to: &mut [u32], step: usize, apart: usize) {
+    /// Rounds values of some planes of `plane` words; parts of one plane lie one after the other.
+    pub(super) fn round(self, from: &[f32], to: &mut [u32], plane: usize) {
         match self {
             Self::Bf16 => dispatch_words(
                 Isa::Amx,
@@ -60,7 +60,7 @@ impl Values {
                     from,
                     factor: 1.0,
                     to,
-                    step,
+                    step: plane,
                 },
             ),
             Self::Split => dispatch_words(
@@ -68,27 +68,28 @@ impl Values {
                 Split {
                     from,
                     to,
-                    step,
-                    apart,
+                    step: PARTS * plane,
+                    apart: plane,
                 },
             ),
         }
     }
 
-    /// The steps of 32 elements that lie at `a` in the left side and at word `b` of the weight, whose parts are `apart` bytes and
-    /// `deep` words apart.
+    /// The steps of 32 elements that lie `a` bytes from where a plane of the left side starts, and at word `b` of the weight; the
+    /// plane is the one at `index` of those rounded, of `plane` bytes, and parts of the weight are `deep` words apart.
     pub(super) fn steps(
         self,
-        a: usize,
+        (index, a): (usize, usize),
         b: usize,
-        (apart, deep): (usize, usize),
+        (plane, deep): (usize, usize),
     ) -> impl Iterator<Item = Step> {
         let products: &[_] = match self {
             Self::Bf16 => &[(0, 0)],
             Self::Split => &PRODUCTS,
         };
+        let first = index * self.parts();
         products.iter().map(move |(left, right)| Step {
-            a: a + left * apart,
+            a: (first + left) * plane + a,
             b: b + right * deep,
         })
     }
@@ -110,7 +111,7 @@ pub(crate) trait Blocks: Sync {
     fn row_bytes(&self) -> usize;
     /// The tiles of a block.
     fn tiles(&self, block: usize) -> Vec<TileRows>;
-    /// Writes some planes of a block; what lies between positions that count does not matter.
+    /// Writes some planes of a block, the parts of each one after the other; what lies between positions that count does not matter.
     fn fill(&self, block: usize, planes: Range<usize>, to: &mut [u32]);
     /// The elements of the sum in these planes, in the order they are added.
     fn steps(&self, planes: Range<usize>) -> Vec<Step>;

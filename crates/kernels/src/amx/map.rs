@@ -6,6 +6,7 @@ use super::TILE;
 use super::blocks::{Blocks, NONE, TileRows, Values, plane_words};
 use super::rows::{BYTES, DEEP};
 use super::unit::Step;
+use crate::conv::Phase;
 use crate::half::BLOCK;
 
 /// Finds pixels of padded maps.
@@ -39,6 +40,8 @@ pub(crate) struct Map<'a, P> {
     pub(crate) channels: usize,
     values: Values,
     shape: Shape,
+    /// Which of each four pixels of a result of twice the size these are.
+    phase: Option<Phase>,
 }
 
 /// Sizes of a block.
@@ -74,7 +77,28 @@ impl<'a, P> Map<'a, P> {
             channels,
             values,
             shape,
+            phase: None,
         }
+    }
+
+    /// The same, whose outputs are one of each four pixels of a result of twice the size.
+    pub(crate) fn with_phase(self, phase: Phase) -> Self {
+        Self {
+            phase: Some(phase),
+            ..self
+        }
+    }
+
+    /// Row of the output of a pixel of the result.
+    fn row(&self, picture: usize, y: usize, x: usize) -> u32 {
+        let (height, width) = self.size;
+        let row = match self.phase {
+            None => (picture * height + y) * width + x,
+            Some((lower, right)) => {
+                ((picture * height + y) * 2 + lower) * 2 * width + 2 * x + right
+            }
+        };
+        row as u32
     }
 
     /// Blocks of a picture, down and across; 1 where a block has several pictures.
@@ -185,7 +209,7 @@ impl<P: Pixels> Blocks for Map<'_, P> {
     fn tiles(&self, block: usize) -> Vec<TileRows> {
         let [pictures, ys, xs] = self.of(block);
         let row = |picture: usize, y: usize, x: usize| {
-            ((pictures.start + picture) * self.size.0 + ys.start + y) * self.size.1 + xs.start + x
+            self.row(pictures.start + picture, ys.start + y, xs.start + x)
         };
         let mut tiles = Vec::new();
         if self.shape.flows {
@@ -198,11 +222,7 @@ impl<P: Pixels> Blocks for Map<'_, P> {
                     let (y, x) = (at / columns, at % columns);
                     let (picture, y) = (y / self.shape.frame.0, y % self.shape.frame.0);
                     let counts = picture < pictures.len() && y < ys.len() && x < xs.len();
-                    if counts {
-                        row(picture, y, x) as u32
-                    } else {
-                        NONE
-                    }
+                    if counts { row(picture, y, x) } else { NONE }
                 };
                 tiles.push(TileRows {
                     at: first * BLOCK,
@@ -216,7 +236,17 @@ impl<P: Pixels> Blocks for Map<'_, P> {
                 for x in (0..xs.len()).step_by(TILE) {
                     let at = self.position(picture, y * self.stride, x * self.stride);
                     let count = TILE.min(xs.len() - x);
-                    tiles.push(TileRows::consecutive(at * BLOCK, row(picture, y, x), count));
+                    let row = |i| {
+                        if i < count {
+                            row(picture, y, x + i)
+                        } else {
+                            NONE
+                        }
+                    };
+                    tiles.push(TileRows {
+                        at: at * BLOCK,
+                        rows: std::array::from_fn(row),
+                    });
                 }
             }
         }
@@ -237,21 +267,21 @@ impl<P: Pixels> Blocks for Map<'_, P> {
                     let place = (source, from_y, from_x);
                     let from = self.pixels.pixel(place, part.clone(), &mut room);
                     let to = &mut to[self.position(picture, y, x) * BLOCK..];
-                    self.values.round(from, to, step, planes.len() * step);
+                    self.values.round(from, to, step);
                 }
             }
         }
     }
 
     fn steps(&self, planes: Range<usize>) -> Vec<Step> {
-        let plane = self.plane() * size_of::<u32>();
         let places = self.window.0 * self.window.1;
-        let parts = (planes.len() * plane, places * self.planes() * BLOCK);
+        let deep = places * self.planes() * BLOCK;
+        let parts = (self.plane() * size_of::<u32>(), deep);
         let mut steps = Vec::with_capacity(planes.len() * places);
         for p in planes.clone() {
             for place in 0..places {
                 let (y, x) = (place / self.window.1, place % self.window.1);
-                let a = (p - planes.start) * plane + self.position(0, y, x) * 2 * DEEP;
+                let a = (p - planes.start, self.position(0, y, x) * 2 * DEEP);
                 let b = (place * self.channels / DEEP + p) * BLOCK;
                 steps.extend(self.values.steps(a, b, parts));
             }

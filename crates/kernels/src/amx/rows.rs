@@ -117,20 +117,15 @@ impl<'x, L: LeftSide<'x>> Blocks for RowBlocks<'_, L> {
         let part = planes.start * DEEP..self.len.min(planes.end * DEEP);
         for (i, row) in self.of(block).enumerate() {
             let from = &self.left.run(self.left.row(row), self.left.tap(0))[part.clone()];
-            self.values
-                .round(from, &mut to[i * BLOCK..], step, planes.len() * step);
+            self.values.round(from, &mut to[i * BLOCK..], step);
         }
     }
 
     fn steps(&self, planes: Range<usize>) -> Vec<Step> {
-        let plane = self.plane() * size_of::<u32>();
-        let parts = (planes.len() * plane, self.planes() * BLOCK);
+        let parts = (self.plane() * size_of::<u32>(), self.planes() * BLOCK);
         planes
             .clone()
-            .flat_map(|p| {
-                self.values
-                    .steps((p - planes.start) * plane, p * BLOCK, parts)
-            })
+            .flat_map(|p| self.values.steps((p - planes.start, 0), p * BLOCK, parts))
             .collect()
     }
 }

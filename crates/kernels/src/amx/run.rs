@@ -104,9 +104,7 @@ pub(crate) fn run<B: Blocks, F: Finish<W>, const W: usize>(
     }
     scratch::with_words(words * left.count(), |a| {
         for piece in &pieces {
-            a.par_chunks_mut(words)
-                .enumerate()
-                .for_each(|(block, a)| left.fill(block, piece.planes.clone(), a));
+            fill(left, piece.planes.clone(), a);
             let a = &*a;
             (0..left.count() * splits).into_par_iter().for_each(|task| {
                 let block = task % left.count();
@@ -118,6 +116,23 @@ pub(crate) fn run<B: Blocks, F: Finish<W>, const W: usize>(
                 );
             });
         }
+    });
+}
+
+/// Fills blocks that lie one after the other: some planes a task, where there are fewer blocks than threads have use for.
+fn fill(left: &impl Blocks, planes: Range<usize>, to: &mut [u32]) {
+    let plane = left.plane() * left.values().parts();
+    let block = plane * left.planes_at_once().max(1);
+    let tasks = rayon::current_num_threads().div_ceil(left.count()).max(1);
+    let together = planes.len().div_ceil(tasks).max(1);
+    to.par_chunks_mut(block).enumerate().for_each(|(i, to)| {
+        let to = &mut to[..planes.len() * plane];
+        to.par_chunks_mut(together * plane)
+            .enumerate()
+            .for_each(|(j, to)| {
+                let first = planes.start + j * together;
+                left.fill(i, first..planes.end.min(first + together), to);
+            });
     });
 }
 

@@ -4,9 +4,12 @@
 //! Dukhan, arXiv:1907.02129), so padding is a pointer to zeros, and stride and nearest upsampling cost nothing.
 
 mod choice;
+mod phases;
 mod weight;
 
 pub use choice::{ConvKernel, ConvUse, Precision, WinogradTile};
+pub(crate) use phases::Phase;
+use phases::Phases;
 use weight::Form;
 pub use weight::{ConvShape, ConvWeight};
 
@@ -137,6 +140,23 @@ impl<'a> Conv2d<'a> {
             (w - shape.kernel_w) / self.stride + 1,
         ))
     }
+
+    /// The windows over the picture as it is, where they give what one over a picture of twice the size would.
+    fn phases(&self) -> Option<&'a Phases> {
+        let doubled = Some((2 * self.height, 2 * self.width));
+        let same = self.stride == 1 && self.padding == Padding::symmetric(1);
+        let phases = self.weight.phases.as_ref();
+        phases.filter(|_| same && self.upsample_to == doubled && self.normed.is_none())
+    }
+
+    /// Name of what computes the call, for logs and benches.
+    pub fn kernel(&self) -> &'static str {
+        match (self.phases(), self.weight.kernel()) {
+            (Some(_), ConvKernel::SplitBf16) => "conv-3xbf16-phases",
+            (Some(_), _) => "conv-bf16-phases",
+            (None, kernel) => kernel.name(),
+        }
+    }
 }
 
 /// Convolves `x` with the packed weight; `out: (batch, out_height, out_width, out_channels)`, contiguous.
@@ -180,19 +200,24 @@ pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
         return Ok(());
     }
     let zeros = vec![0.0; c];
-    let upsampled = call.upsample_to.unwrap_or((call.height, call.width));
-    let window = Window {
-        call,
-        size: (oh, ow),
-        upsampled,
-        zeros: &zeros,
-        rough: call.weight.kernel() == ConvKernel::DirectBf16,
+    let Some(phases) = call.phases() else {
+        let window = Window::new(call, (oh, ow), &zeros);
+        return compute(&window, None, epilogue, out);
     };
-    compute(&window, epilogue, out)
+    for (phase, part) in phases.calls(*call) {
+        let window = Window::new(&part, (call.height, call.width), &zeros);
+        compute(&window, Some(phase), epilogue, out)?;
+    }
+    Ok(())
 }
 
-/// Runs the kernel that the weight is packed for.
-fn compute(window: &Window<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) -> Result<()> {
+/// Runs the kernel that the weight is packed for, whose results are all output pixels or one of each four.
+fn compute(
+    window: &Window<'_>,
+    phase: Option<Phase>,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) -> Result<()> {
     let (call, (oh, ow)) = (window.call, window.size);
     let shape = call.weight.shape();
     let c = shape.in_channels;
@@ -207,6 +232,7 @@ fn compute(window: &Window<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) -> Resu
                     ((shape.kernel_h, shape.kernel_w), call.stride),
                     (c, values),
                 );
+                let map = phase.map_or(map, |phase| map.with_phase(phase));
                 let work = amx::Work {
                     left: &map,
                     weights: [weight.panels()],
@@ -214,6 +240,7 @@ fn compute(window: &Window<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) -> Resu
                 amx::run(&work, &amx::Plain(epilogue), out);
                 return Ok(());
             }
+            assert!(phase.is_none(), "phases without AMX, this is a bug");
             let sizes = (call.batch * oh * ow, taps, c);
             product_with(matrix, sizes, epilogue, window, out);
         }
@@ -252,7 +279,17 @@ struct Window<'a> {
     rough: bool,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    fn new(call: &'a Conv2d<'a>, size: (usize, usize), zeros: &'a [f32]) -> Self {
+        Self {
+            call,
+            size,
+            upsampled: call.upsample_to.unwrap_or((call.height, call.width)),
+            zeros,
+            rough: call.weight.kernel() == ConvKernel::DirectBf16,
+        }
+    }
+
     /// The input pixel at a place of the padded picture, unless that is padding.
     fn source(&self, (y, x): (usize, usize)) -> Option<(usize, usize)> {
         let call = self.call;

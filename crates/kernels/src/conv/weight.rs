@@ -1,6 +1,7 @@
 //! A convolution's weight, in the form its kernel reads.
 
 use super::choice::{ConvKernel, SPLIT_CHANNELS, WinogradTile};
+use super::phases::Phases;
 use crate::error::{Result, ShapeError, check, check_len, product};
 use crate::half::Order;
 use crate::isa::Isa;
@@ -26,6 +27,8 @@ pub struct ConvWeight {
     shape: ConvShape,
     kernel: ConvKernel,
     pub(super) form: Form,
+    /// Windows over a picture of half the size, for a layer that upsamples.
+    pub(super) phases: Option<Phases>,
 }
 
 /// What a weight is packed as.
@@ -100,7 +103,22 @@ impl ConvWeight {
             shape,
             kernel,
             form,
+            phases: None,
         })
+    }
+
+    /// As [`pack`](Self::pack), for a layer that upsamples its input first: with AMX, a 3x3 window is packed a second time as
+    /// the four of 2x2 that it is over a picture of half the size, which calls of twice the size use.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    pub fn pack_upsampling(weight: &[f32], shape: ConvShape, kernel: ConvKernel) -> Result<Self> {
+        let packed = Self::pack(weight, shape, kernel)?;
+        let square = shape.kernel_h == 3 && shape.kernel_w == 3;
+        let phases = (square && packed.takes_normed(1))
+            .then(|| Phases::pack(weight, shape, kernel))
+            .transpose()?;
+        Ok(Self { phases, ..packed })
     }
 
     /// The sizes it was packed with.
@@ -130,10 +148,11 @@ impl ConvWeight {
 
     /// Bytes it takes in memory.
     pub fn bytes(&self) -> usize {
-        match &self.form {
+        let whole = match &self.form {
             Form::Matrix(matrix) => matrix.bytes(),
             Form::Winograd(weight) => weight.bytes(),
-        }
+        };
+        whole + self.phases.as_ref().map_or(0, Phases::bytes)
     }
 }
 

@@ -55,7 +55,12 @@ fn check_conv(isa: Isa, case: Case) {
     };
     let x = heavy(case.batch * h * w * ci, ci.max(1), 1);
     let raw = heavy(co * ci * case.window.0 * case.window.1, 1, 2);
-    let weight = ConvWeight::pack(&raw, shape, case.kernel).unwrap();
+    let pack = if case.upsample_to.is_some() {
+        ConvWeight::pack_upsampling
+    } else {
+        ConvWeight::pack
+    };
+    let weight = pack(&raw, shape, case.kernel).unwrap();
     assert_eq!(weight.kernel(), case.kernel);
     let mut call = Conv2d::new(&x, (case.batch, h, w), &weight);
     call.stride = case.stride;
@@ -243,7 +248,54 @@ fn whole_planes(kernel: ConvKernel) -> Vec<Case> {
         ..case(kernel, (8, 8), (1280, 40))
     });
     cases.push(case(kernel, (16, 16), (1280, 33)));
+    for (size, channels) in [
+        ((1, 1), (32, 32)),
+        ((8, 8), (1280, 40)),
+        ((35, 70), (32, 33)),
+    ] {
+        cases.push(Case {
+            batch: 2,
+            upsample_to: Some((2 * size.0, 2 * size.1)),
+            ..case(kernel, size, channels)
+        });
+    }
+    // Twice the size, but not the whole of it.
+    cases.push(Case {
+        padding: odd,
+        ..cases[4]
+    });
     cases
+}
+
+#[test]
+fn a_layer_that_doubles_the_size_has_four_small_windows_with_amx() {
+    on_each_isa(|isa| {
+        let shape = ConvShape {
+            out_channels: 8,
+            in_channels: 32,
+            kernel_h: 3,
+            kernel_w: 3,
+        };
+        let raw = values(8 * 32 * 9, 1);
+        let x = values(3 * 5 * 32, 2);
+        let bf16 = ConvKernel::DirectBf16;
+        let weight = ConvWeight::pack_upsampling(&raw, shape, bf16).unwrap();
+        let mut call = Conv2d::new(&x, (1, 3, 5), &weight);
+        call.padding = Padding::symmetric(1);
+        assert_eq!(call.kernel(), "conv-bf16-direct");
+        call.upsample_to = Some((6, 9));
+        assert_eq!(call.kernel(), "conv-bf16-direct");
+        call.upsample_to = Some((6, 10));
+        let phases = isa == Isa::Amx;
+        let name = if phases {
+            "conv-bf16-phases"
+        } else {
+            "conv-bf16-direct"
+        };
+        assert_eq!(call.kernel(), name);
+        let plain = ConvWeight::pack(&raw, shape, bf16).unwrap();
+        assert_eq!(weight.bytes() > 2 * plain.bytes(), phases);
+    });
 }
 
 #[test]

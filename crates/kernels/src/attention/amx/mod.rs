@@ -23,6 +23,9 @@ const QUERIES: usize = 16 * SUMS;
 /// Keys of a block: 32 queries' scores are 32 KiB.
 const KEYS: usize = 4 * SUMS;
 
+/// Words of all heads' keys and values that leave room in L2 for a block's rows.
+const FEW_WORDS: usize = 128 * 1024;
+
 /// Sizes of a head.
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -46,6 +49,22 @@ impl Sizes {
     /// Words of a head's keys, `[keys][deep]`.
     fn keys(self) -> usize {
         self.groups * SUMS * self.deep
+    }
+
+    /// Head and block of a task: all blocks of a head one after the other, or, where the keys of all heads stay in L2, all heads of
+    /// a block, whose rows lie side by side.
+    fn order(
+        self,
+        task: usize,
+        (heads, of_picture): (usize, usize),
+        blocks: usize,
+    ) -> (usize, usize) {
+        if of_picture * (self.keys() + self.values()) > FEW_WORDS {
+            return (task / blocks, task % blocks);
+        }
+        debug_assert!(heads.is_multiple_of(of_picture));
+        let (picture, rest) = (task / (of_picture * blocks), task % (of_picture * blocks));
+        (picture * of_picture + rest % of_picture, rest / of_picture)
     }
 
     /// Words of a head's values, `[groups][tall][16]`.
@@ -82,7 +101,8 @@ pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
         let blocks = call.queries.div_ceil(QUERIES);
         let shared = SharedMut::new(out);
         (0..heads * blocks).into_par_iter().for_each(|task| {
-            let (head, first) = (task / blocks, task % blocks * QUERIES);
+            let (head, block) = sizes.order(task, (heads, call.heads), blocks);
+            let first = block * QUERIES;
             let (keys, values) =
                 packed[head * head_len..(head + 1) * head_len].split_at(sizes.keys());
             let block = Block {
