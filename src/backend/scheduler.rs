@@ -161,7 +161,7 @@ fn read(
     let class_name = config.class_name.as_deref().unwrap_or("");
     let own = spec
         .of_checkpoint
-        .filter(|_| spec.class_names.contains(&class_name) && request.levels.is_none());
+        .filter(|own| own.class_names.contains(&class_name) && request.levels.is_none());
     if let Some(own) = own {
         let settings = config.resolve(&own.defaults)?;
         if chosen.is_none_or(|chosen| chosen == settings.sigmas) {

@@ -1,6 +1,6 @@
 //! What a row of the table of samplers says, and how names are read.
 //!
-//! The rows are in `rows.rs`; parsing, display, help and construction derive from them.
+//! The rows are in `rows/`; parsing, display, help and construction derive from them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -117,14 +117,15 @@ pub struct SamplerSpec {
     pub(crate) plan: fn(&NoiseSchedule, usize) -> Result<Plan>,
     /// Makes the sampler.
     pub(crate) build: fn(&Settings) -> Box<dyn Sampler>,
-    /// How it runs on a checkpoint that names one of `class_names`, where diffusers does not run it as the
-    /// webuis do.
+    /// How it runs on a checkpoint whose own scheduler it is, where diffusers does not run it as the webuis do.
     pub(crate) of_checkpoint: Option<OfCheckpoint>,
 }
 
 /// What a checkpoint's own scheduler decides about a sampler that otherwise runs as in the webuis.
 #[derive(Clone, Copy)]
 pub(crate) struct OfCheckpoint {
+    /// Classes of diffusers that it is.
+    pub(crate) class_names: &'static [&'static str],
     /// What the scheduler takes for missing keys.
     pub(crate) defaults: Defaults,
     /// Decides the levels of a run of so many steps.

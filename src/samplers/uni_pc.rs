@@ -1,17 +1,20 @@
 //! UniPC (Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework", algorithms 5 to 8), with the
 //! two functions B(h) of the paper.
 //!
-//! Follows diffusers' `UniPCMultistepScheduler` with `predict_x0`, orders 1 to 3; levels are
-//! [`Dpmpp2m`](super::Dpmpp2m)'s. Its updates divided by `sqrt(ᾱ)` are the ones here.
+//! Follows the authors' code with `predict_x0`, which diffusers' `UniPCMultistepScheduler` and the webuis have, for orders 1
+//! to 3. Its updates divided by `sqrt(ᾱ)` are the ones here.
 
 use std::collections::VecDeque;
 
-use super::plan::Step;
+use super::plan::{NoiseLevel, Plan, Step};
 use super::prediction::Clip;
-use super::schedule::Settings;
+use super::schedule::{NoiseSchedule, Settings, levels};
 use super::{Run, Sampler, maths};
 use crate::error::Result;
 use crate::host::HostTensor;
+
+/// Order of the webuis' UniPC.
+const WEBUI_ORDER: usize = 3;
 
 /// The paper's B(h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,31 @@ pub struct UniPc {
 }
 
 impl UniPc {
+    /// The levels of the webui's: even steps in time, from the last of training to the first, where the run ends. By a
+    /// schedule, and with levels of the caller's own, those of k-diffusion's samplers.
+    pub(super) fn plan(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        if schedule.is_scheduled() || schedule.has_own_levels() {
+            return levels::plan(schedule, steps);
+        }
+        let last = (schedule.settings().num_train_timesteps - 1) as f64;
+        let levels: Vec<NoiseLevel> = (0..=steps)
+            .map(|index| schedule.level_between(last - last * index as f64 / steps as f64))
+            .collect();
+        let first = levels[0].sigma;
+        Plan::through(&levels, (first * first + 1.0).sqrt())
+    }
+
+    /// The webuis'.
+    pub(super) fn build(settings: &Settings) -> Box<dyn Sampler> {
+        Box::new(Self {
+            variant: UniPcVariant::Bh1,
+            order: WEBUI_ORDER,
+            lower_order_final: settings.lower_order_final,
+            clip: settings.clip,
+        })
+    }
+
+    /// diffusers' with `solver_type` bh1.
     pub(super) fn build_bh1(settings: &Settings) -> Box<dyn Sampler> {
         Self::with(UniPcVariant::Bh1, settings)
     }

@@ -34,3 +34,5 @@ mod seeds;
 mod support;
 #[cfg(test)]
 mod tokenizer;
+#[cfg(test)]
+mod uni_pc;

@@ -150,6 +150,14 @@ impl Recorded {
         };
         let (kind, joined) = parse_sampler(&name).context("Sampler")?;
         let spec = kind.spec();
+        if kind == SamplerKind::UniPc
+            && self.config.schedule.is_some()
+            && Origin::of(parameters).is_some()
+        {
+            self.config.schedule = None;
+            let reason = "the webui's UniPC has its own levels and takes no schedule";
+            self.refuse_recorded(parameters, "Schedule type", reason);
+        }
         if spec.coordinates == Coordinates::VarianceExploding {
             let automatic = AUTOMATIC.iter().find(|(sampler, _)| *sampler == kind);
             let asked = says(parameters, "Schedule type", "Automatic");

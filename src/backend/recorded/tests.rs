@@ -222,6 +222,17 @@ fn the_webuis_timesteps_and_its_weight_under_cfg_plus_plus_are_taken() {
         assert_eq!(names(&found), [""; 0]);
         found.config.validate().unwrap();
     }
+    let found = recorded(
+        "a cat\nSteps: 9, Sampler: UniPC, Schedule type: Karras, Seed: 1, RNG: CPU, Version: v1.10.1",
+    );
+    assert_eq!(
+        (found.config.schedule.as_deref(), names(&found)),
+        (None, vec!["Schedule type"])
+    );
+    let comfy = recorded(
+        "a cat\nSteps: 9, Sampler: uni_pc, Schedule type: simple, Seed: 1, Version: ComfyUI",
+    );
+    assert_eq!(comfy.config.schedule.as_deref(), Some("simple"));
     // Without the webui's version the weight is still its own.
     let found = recorded("a cat\nSteps: 20, Sampler: DDIM CFG++, CFG scale: 12.5, Seed: 1");
     assert_eq!(found.config.schedule, None);

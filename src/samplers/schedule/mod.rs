@@ -123,6 +123,18 @@ impl NoiseSchedule {
         (high - low) * (timestep.clamp(0.0, last as f64) - below as f64) + low
     }
 
+    /// The level at a timestep that may lie between two of training, by linear interpolation in the logarithm of the
+    /// clean latents' share.
+    pub(crate) fn level_between(&self, timestep: f64) -> NoiseLevel {
+        let last = self.sigmas.len() - 1;
+        let place = timestep.clamp(0.0, last as f64);
+        let below = (place.floor() as usize).min(last - 1);
+        let log_share = |index: usize| -f64::from(self.sigmas[index]).powi(2).ln_1p();
+        let share = place - below as f64;
+        let log_share = (1.0 - share) * log_share(below) + share * log_share(below + 1);
+        NoiseLevel::from_sigma(timestep, (-log_share).exp_m1().sqrt())
+    }
+
     /// The timestep, possibly between two of training, whose sigma is `sigma`: linear interpolation in the
     /// logarithm, as k-diffusion's `sigma_to_t`; 0 below the smallest and the last above the largest.
     pub fn sigma_to_timestep(&self, sigma: f64) -> f64 {

@@ -96,7 +96,7 @@ fn the_checkpoints_own_scheduler_is_taken_and_runs_for_any_number_of_steps() {
 #[test]
 fn named_or_not_the_checkpoints_own_scheduler_has_its_own_levels() {
     for row in SAMPLERS.iter().filter(|row| row.of_checkpoint.is_some()) {
-        let own = sd15(row.class_names[0]);
+        let own = sd15(row.of_checkpoint.unwrap().class_names[0]);
         let chosen = sigmas(&make(&own, (None, None), 8).unwrap());
         let named = sigmas(&make(&own, (Some(row.name), None), 8).unwrap());
         assert_eq!(chosen, named, "{}", row.name);

@@ -67,6 +67,7 @@ fn every_run_falls_and_ends_at_the_clean_latents() {
                 | SamplerKind::DpmAdaptive
                 | SamplerKind::DeisMultistep
                 | SamplerKind::SaSolver
+                | SamplerKind::UniPc
                 | SamplerKind::Tcd => f64::from(scheduler.schedule().sigmas()[0]),
                 _ => 0.0,
             };

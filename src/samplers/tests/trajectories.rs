@@ -114,6 +114,10 @@ fn compare(case: &Value, bases: &Value, shape: &[usize]) -> crate::Result<Outcom
     for (key, value) in case["config"].as_object().into_iter().flatten() {
         config[key] = value.clone();
     }
+    if case["sampler"] == "uni_pc" {
+        // On another's it is the webuis'.
+        config["_class_name"] = "UniPCMultistepScheduler".into();
+    }
     // A checkpoint's own scheduler.
     let mut schedule = case["schedule"].as_str();
     if let Some(class_name) = case.get("class") {
