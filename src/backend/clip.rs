@@ -218,25 +218,23 @@ impl ClipTextEncoder {
         Ok(clip_skip)
     }
 
-    /// The embeddings of a negative prompt; `absent` says what stands for none. As in diffusers, clip skip does not
-    /// apply to it.
+    /// The embeddings of a negative prompt; `absent` says what stands for none. In diffusers clip skip does not apply to
+    /// it, in the webui it does.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When `clip_skip` is 0 or beyond the layers, or the device fails.
     pub fn encode_negative(
         &self,
         negative: Option<&str>,
         absent: AbsentNegative,
+        clip_skip: Option<usize>,
     ) -> Result<Arc<TextEmbeddings>> {
-        match (negative, absent) {
-            (Some(text), _) => self.encode_default(text),
-            (None, AbsentNegative::Empty) => self.encode_default(""),
-            (None, AbsentNegative::Zeros) => Ok(Arc::new(self.zeros())),
-        }
-    }
-
-    fn encode_default(&self, text: &str) -> Result<Arc<TextEmbeddings>> {
-        let mut encoded = self.encode(&[text], None)?;
+        let text = match (negative, absent) {
+            (Some(text), _) => text,
+            (None, AbsentNegative::Empty) => "",
+            (None, AbsentNegative::Zeros) => return Ok(Arc::new(self.zeros())),
+        };
+        let mut encoded = self.encode(&[text], clip_skip)?;
         Ok(encoded.remove(0))
     }
 

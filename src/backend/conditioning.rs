@@ -97,8 +97,8 @@ impl Texts {
 }
 
 impl SDModel {
-    /// Encodes every text once. As in diffusers, clip skip applies to the prompt and not to the negative prompt, and
-    /// SDXL's zeros stand for a negative prompt that was not given.
+    /// Encodes every text once. As in diffusers, clip skip applies to the prompt and, unless asked for, not to the negative
+    /// prompt, and SDXL's zeros stand for a negative prompt that was not given.
     pub(super) fn encode_texts(
         &self,
         texts: &Texts,
@@ -112,6 +112,7 @@ impl SDModel {
             texts: texts.prompt.texts.len() + if guided { negatives } else { 0 },
         });
         let skip = config.clip_skip;
+        let negative_skip = skip.filter(|_| config.clip_skip_negative);
         let mut parts = Vec::with_capacity(texts.prompt.parts.len());
         for part in &texts.prompt.parts {
             let encoded = self.encode_part(part, &texts.prompt, config, skip)?;
@@ -121,7 +122,7 @@ impl SDModel {
         let negative = match (guided, &texts.negative) {
             (false, _) => None,
             (true, Some(negative)) => {
-                let part = self.encode_part(&negative.parts[0], negative, config, None)?;
+                let part = self.encode_part(&negative.parts[0], negative, config, negative_skip)?;
                 warn_of_lost_words(std::slice::from_ref(&part), "negative prompt", reporter);
                 Some(part)
             }
@@ -129,7 +130,8 @@ impl SDModel {
                 schedule: Schedule::constant("", 0).parts.remove(0),
                 texts: BTreeMap::from([(
                     0,
-                    self.text.encode_negative(None, self.absent_negative())?,
+                    self.text
+                        .encode_negative(None, self.absent_negative(), negative_skip)?,
                 )]),
             }),
         };

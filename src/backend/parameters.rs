@@ -52,6 +52,13 @@ pub(super) fn of(
         ("Variation seed strength", strength),
         ("Seed resize from", resize_from),
         ("Clip skip", config.clip_skip.map(|skip| skip.to_string())),
+        (
+            "Clip skip negative",
+            config
+                .clip_skip
+                .filter(|_| config.clip_skip_negative)
+                .map(|_| "True".to_owned()),
+        ),
         ("ENSD", ensd.map(|delta| delta.to_string())),
         ("RNG", Some(seeds.rng.label().to_owned())),
     ];

@@ -67,6 +67,8 @@ pub struct SamplingConfig {
     /// Layers of the text tower left out at its end, counted as the webui does: 1 leaves out none, 2 takes
     /// the last but one. `None` is what the checkpoint was trained with.
     pub clip_skip: Option<usize>,
+    /// Whether `clip_skip` holds for the negative prompt too, as in the webui; in diffusers it does not.
+    pub clip_skip_negative: bool,
     /// How the two prompts are read.
     pub text: PromptOptions,
 }
@@ -90,6 +92,7 @@ impl Default for SamplingConfig {
             levels: None,
             noise: NoiseOptions::default(),
             clip_skip: None,
+            clip_skip_negative: false,
             text: PromptOptions::default(),
         }
     }
@@ -125,6 +128,12 @@ impl SamplingConfig {
             return Err(Error::invalid(
                 "clip_skip is 0, expected 1 (no layer left out) or more",
             ));
+        }
+        if self.clip_skip_negative && self.clip_skip.is_none() {
+            return Err(Error::invalid(
+                "clip_skip_negative is set without clip_skip, for which it stands",
+            )
+            .with_hint("give clip_skip too"));
         }
         self.validate_prompts()
     }

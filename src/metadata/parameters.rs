@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// The settings in the order the webui writes them; others go before `Version`.
-const ORDER: [&str; 34] = [
+const ORDER: [&str; 35] = [
     "Steps",
     "Sampler",
     "Schedule type",
@@ -24,6 +24,7 @@ const ORDER: [&str; 34] = [
     "Denoising strength",
     "Conditional mask weight",
     "Clip skip",
+    "Clip skip negative",
     "ENSD",
     "Token merging ratio",
     "Token merging ratio hr",

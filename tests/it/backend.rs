@@ -292,6 +292,33 @@ fn the_metadata_holds_the_effective_settings() {
 }
 
 #[test]
+fn clip_skip_holds_for_the_negative_prompt_where_asked() {
+    let (_folder, model) = load("sd15", EngineKind::Auto);
+    let latents = |negative: Option<&str>, both: bool, guidance_scale: f64| {
+        let config = SamplingConfig {
+            prompt: negative.unwrap_or_default().into(),
+            negative_prompt: negative.map(str::to_owned),
+            sampler: Some("euler".into()),
+            clip_skip: Some(2),
+            clip_skip_negative: both,
+            guidance_scale,
+            ..quick()
+        };
+        generate(&model, &config).remove(0).latents
+    };
+    // Against the same text, guidance is nothing.
+    for text in [Some("a cat"), None] {
+        let alone = latents(text, true, 1.0);
+        let pairs = |found: &tintype::HostTensor| {
+            let pairs = found.data().iter().zip(alone.data());
+            pairs.fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()))
+        };
+        assert!(pairs(&latents(text, true, 7.5)) < 1e-4, "{text:?}");
+        assert!(pairs(&latents(text, false, 7.5)) > 1e-3, "{text:?}");
+    }
+}
+
+#[test]
 fn default_settings_are_the_checkpoints() {
     let (_folder, model) = load("sd-turbo", EngineKind::Auto);
     let config = model.default_config();

@@ -18,7 +18,7 @@ type Case = (fn(&mut SamplingConfig), ErrorKind, &'static [&'static str]);
 fn settings_out_of_range_are_named() {
     use ErrorKind::InvalidConfig;
     let (_folder, model) = load("sd15", EngineKind::Auto);
-    let cases: [Case; 20] = [
+    let cases: [Case; 21] = [
         (
             |c| c.width = 100,
             InvalidConfig,
@@ -66,6 +66,11 @@ fn settings_out_of_range_are_named() {
             |c| c.clip_skip = Some(0),
             InvalidConfig,
             &["clip_skip is 0"],
+        ),
+        (
+            |c| c.clip_skip_negative = true,
+            InvalidConfig,
+            &["clip_skip_negative is set without clip_skip"],
         ),
         (
             |c| c.clip_skip = Some(99),

@@ -224,6 +224,13 @@ pub(crate) struct PictureArgs {
     /// [default: the model's own]
     #[arg(long, value_name = "LAYER", env = "TINTYPE_CLIP_SKIP", value_parser = parse_count)]
     pub(crate) clip_skip: Option<usize>,
+    /// Read the negative prompt at --clip-skip too, as the webui does [default: off]
+    #[arg(
+        long,
+        env = "TINTYPE_CLIP_SKIP_NEGATIVE",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) clip_skip_negative: bool,
 }
 
 /// How the model is loaded.

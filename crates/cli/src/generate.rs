@@ -226,6 +226,7 @@ impl PictureArgs {
             height: self.height.unwrap_or(base.height),
             batch: self.batch.unwrap_or(base.batch),
             clip_skip: self.clip_skip.or(base.clip_skip),
+            clip_skip_negative: self.clip_skip_negative || base.clip_skip_negative,
             prompt: base.prompt,
             text: base.text,
         }

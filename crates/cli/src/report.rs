@@ -81,6 +81,7 @@ struct Settings<'a> {
     height: usize,
     batch: usize,
     clip_skip: usize,
+    clip_skip_negative: bool,
     #[serde(flatten)]
     machine: &'a Machine,
 }
@@ -269,6 +270,7 @@ impl<'a> Settings<'a> {
             height: config.height,
             batch: config.batch,
             clip_skip: config.clip_skip.unwrap_or(machine.own_clip_skip),
+            clip_skip_negative: config.clip_skip_negative,
             machine,
         }
     }

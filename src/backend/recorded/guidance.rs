@@ -28,7 +28,7 @@ fn skips(config: &mut SamplingConfig, value: &str) -> Result<()> {
 }
 
 /// What `names` calls `value`.
-fn choose<T: Copy>(value: &str, names: &[(&str, T)]) -> Result<T> {
+pub(super) fn choose<T: Copy>(value: &str, names: &[(&str, T)]) -> Result<T> {
     let value = value.trim();
     let found = names
         .iter()

@@ -178,6 +178,7 @@ const KEYS: &[(&str, Use)] = &[
         "Sigma noise",
         Use::Sets(|config, value| set_some(&mut config.noise.s_noise, value)),
     ),
+    ("Clip skip negative", Use::Sets(clip_skip_negative)),
     ("Emphasis", Use::Sets(emphasis)),
     (
         "CFG rescale",
@@ -263,6 +264,11 @@ fn emphasis(config: &mut SamplingConfig, value: &str) -> Result<()> {
 
 fn syntax(config: &mut SamplingConfig, value: &str) -> Result<()> {
     config.text.syntax = value.trim().parse()?;
+    Ok(())
+}
+
+fn clip_skip_negative(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    config.clip_skip_negative = guidance::choose(value, &[("True", true), ("False", false)])?;
     Ok(())
 }
 

@@ -254,6 +254,9 @@ impl Recorded {
             // The webui's own meaning.
             self.config.seeds.rng = RngKind::TorchCuda;
         }
+        if Origin::of(parameters).is_some() && self.config.clip_skip.is_some() {
+            self.config.clip_skip_negative = true;
+        }
         if says(parameters, "Version", "ComfyUI") {
             // It encodes the empty text, where other programs may take zeros.
             self.config.negative_prompt.get_or_insert_default();

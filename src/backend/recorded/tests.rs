@@ -58,6 +58,8 @@ fn a_webui_text_sets_every_field() {
     assert!((config.guidance_scale - 6.5).abs() < 1e-12);
     assert_eq!((config.width, config.height), (512, 768));
     assert_eq!(config.clip_skip, Some(2));
+    // The webui's holds for both prompts.
+    assert!(config.clip_skip_negative);
     assert_eq!(config.text.emphasis, Emphasis::NoNorm);
     config.validate().unwrap();
     assert_eq!(names(&found), [""; 0]);
@@ -265,6 +267,31 @@ fn our_own_keys_come_back() {
     let text = text.replace("Sigmas: \"14.5, 2.25, 0\"", "Timesteps: \"999, 5\"");
     let levels = CustomLevels::Timesteps(vec![999, 5]);
     assert_eq!(recorded(&text).config.levels, Some(levels));
+}
+
+#[test]
+fn clip_skip_of_the_negative_prompt_is_as_in_the_pictures_program() {
+    let cases = [
+        ("Clip skip: 2, Version: v1.10.1", true),
+        ("Clip skip: 2, Version: f2.0.1v1.10.1-previous", true),
+        ("Clip skip: 2", true),
+        ("Clip skip: 2, Version: ComfyUI", false),
+        (
+            "Clip skip: 2, Clip skip negative: True, Version: ComfyUI",
+            true,
+        ),
+        ("Clip skip: 2, Version: tintype v0.1.0", false),
+        (
+            "Clip skip: 2, Clip skip negative: True, Version: tintype v0.1.0",
+            true,
+        ),
+        ("Version: v1.10.1", false),
+    ];
+    for (settings, both) in cases {
+        let found = recorded(&format!("a cat\nSteps: 3, Seed: 1, RNG: CPU, {settings}"));
+        assert_eq!(found.config.clip_skip_negative, both, "{settings}");
+        assert_eq!(names(&found), [""; 0]);
+    }
 }
 
 #[test]

@@ -232,10 +232,13 @@ impl<'a> Reader<'a> {
             }
         }
         if let Some((at, skip)) = skip {
+            let of_prompt = self.parameters().get("Clip skip").map(str::to_owned);
             if prompt == "positive" {
                 self.parameters().set("Clip skip", skip);
+            } else if of_prompt == Some(skip.to_string()) {
+                self.parameters().set("Clip skip negative", "True");
             } else if skip > 1 {
-                let reason = "layers are skipped for the prompt alone";
+                let reason = "the prompt has another number of layers left out, or none";
                 self.refuse(
                     at,
                     "stop_at_clip_layer of the negative prompt",

@@ -64,20 +64,39 @@ fn loaders_and_layers_are_followed_and_networks_named() {
     let parameters = &found.parameters;
     assert_eq!(parameters.model(), Some("v1-5-pruned"));
     assert_eq!(parameters.clip_skip(), 2);
+    assert_eq!(parameters.get("Clip skip negative"), Some("True"));
     assert_eq!(parameters.get("VAE"), Some("vae-ft-mse-840000.safetensors"));
     assert_eq!(
         named(&found),
         [
-            (
-                "node 11 (CLIPSetLastLayer) stop_at_clip_layer of the negative prompt",
-                "-2"
-            ),
             ("node 10 (LoraLoader) lora_name", "add_detail.safetensors"),
             ("node 10 (LoraLoader) strength_clip", "1"),
             ("node 10 (LoraLoader) strength_model", "0.8"),
             ("node 13 (ControlNetLoader)", ""),
         ]
     );
+}
+
+#[test]
+fn the_two_prompts_may_leave_out_other_layers() {
+    let layers = |positive: Option<i64>, negative: Option<i64>| {
+        let mut graph = simple();
+        for (id, place, layer) in [("30", "6", positive), ("31", "7", negative)] {
+            if let Some(layer) = layer {
+                graph[place]["inputs"]["clip"] = json!([id, 0]);
+                graph[id] = json!({"class_type": "CLIPSetLastLayer",
+                    "inputs": {"stop_at_clip_layer": layer, "clip": ["4", 1]}});
+            }
+        }
+        let found = read(&graph);
+        let both = found.parameters.get("Clip skip negative").is_some();
+        (found.parameters.clip_skip(), both, named(&found).len())
+    };
+    assert_eq!(layers(Some(-2), Some(-2)), (2, true, 0));
+    assert_eq!(layers(Some(-2), None), (2, false, 0));
+    assert_eq!(layers(Some(-2), Some(-3)), (2, false, 1));
+    assert_eq!(layers(None, Some(-2)), (1, false, 1));
+    assert_eq!(layers(None, Some(-1)), (1, false, 0));
 }
 
 #[test]

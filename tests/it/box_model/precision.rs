@@ -29,7 +29,9 @@ fn a_fast_pass_of_the_unet_is_within_40_db() {
     let latents = generate(&model, &config).remove(0).latents;
     let text = model.text_encoder();
     let encoded = text.encode(&[&config.prompt], None).unwrap().remove(0);
-    let empty = text.encode_negative(None, AbsentNegative::Empty).unwrap();
+    let empty = text
+        .encode_negative(None, AbsentNegative::Empty, None)
+        .unwrap();
     let context = HostTensor::concat(&[encoded.context.clone(), empty.context.clone()]).unwrap();
     let checkpoint = Checkpoint::open(
         &ModelSource::in_the_box(),

@@ -60,13 +60,17 @@ fn prompts_become_what_diffusers_gives_the_unet() {
         assert_same(&golden, &format!("text.pooled_{kind}"), pooled);
     }
     let explicit = text
-        .encode_negative(Some(""), AbsentNegative::Zeros)
+        .encode_negative(Some(""), AbsentNegative::Zeros, None)
         .unwrap();
     assert_eq!(explicit.context, encoded[1].context);
-    let zeros = text.encode_negative(None, AbsentNegative::Zeros).unwrap();
+    let zeros = text
+        .encode_negative(None, AbsentNegative::Zeros, None)
+        .unwrap();
     assert_eq!(zeros.context, HostTensor::zeros(encoded[1].context.shape()));
     assert_eq!(zeros.pooled, Some(HostTensor::zeros([1, 40])));
-    let empty = text.encode_negative(None, AbsentNegative::Empty).unwrap();
+    let empty = text
+        .encode_negative(None, AbsentNegative::Empty, None)
+        .unwrap();
     assert_eq!(empty.context, encoded[1].context);
 }
 
