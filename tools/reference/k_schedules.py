@@ -9,6 +9,7 @@ from pathlib import Path
 
 import diffusers
 import numpy as np
+import scipy.stats
 import torch
 
 from kdiffusion import Model, sampling
@@ -66,6 +67,12 @@ def beta(n: int) -> torch.Tensor:
     return with_zero(scheduler._convert_to_beta(in_sigmas=table.flip(0), num_inference_steps=n))
 
 
+def beta_of_timesteps(n: int, table: torch.Tensor) -> torch.Tensor:
+    """ComfyUI's: quantiles of the timesteps, each taken once."""
+    places = np.rint(scipy.stats.beta.ppf(1 - np.linspace(0, 1, n, endpoint=False), 0.6, 0.6) * (len(table) - 1))
+    return with_zero(table[int(t)] for t in dict.fromkeys(places))
+
+
 def linear_quadratic(n: int, largest: torch.Tensor) -> torch.Tensor:
     """A line to a share of 0.025 over half of the steps, then the parabola with its slope that ends at 1."""
     half = n // 2
@@ -100,6 +107,11 @@ def sigmas(name: str, n: int, model: Model) -> torch.Tensor:
         return with_zero(table[1::max(count // n, 1)].flip(0))
     if name == "beta":
         return beta(n)
+    if name == "beta:timesteps":
+        return beta_of_timesteps(n, table)
+    if name == "kl_optimal:smallest":
+        share = torch.arange(n + 1) / n
+        return torch.tan(share * np.arctan(low) + (1 - share) * np.arctan(high))
     if name == "linear_quadratic":
         return linear_quadratic(n, inner.sigma_max)
     if name == "kl_optimal":
@@ -119,7 +131,8 @@ def sigmas(name: str, n: int, model: Model) -> torch.Tensor:
 
 NAMES = ["normal", "simple", "karras", "exponential", "polyexponential", "sgm_uniform", "ddim_uniform", "beta",
          "linear_quadratic", "kl_optimal", "align_your_steps", "align_your_steps_sdxl",
-         "align_your_steps_gits", "align_your_steps_gits_sdxl", "gits", "turbo", "lu"]
+         "align_your_steps_gits", "align_your_steps_gits_sdxl", "gits", "turbo", "lu", "beta:timesteps",
+         "kl_optimal:smallest"]
 
 
 def cases() -> list:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+import k_sampler_cases
 from k_sampler_cases import OUT, PREDICTIONS, SHAPE, write
 from kdiffusion import alphas_cumprod, network
 
@@ -139,6 +140,14 @@ def cases() -> list:
     return rows
 
 
+def ended_early() -> list:
+    """k-diffusion's samplers on the webui's KL Optimal, which ends at the smallest sigma of training."""
+    names = ("euler", "euler_a", "heun", "dpm_2", "lms", "dpmpp_2s_a", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde")
+    cases = [{"sampler": name, "steps": 10, "prediction": "epsilon", "schedule": "kl_optimal:smallest",
+              "seed": 3000 + place} for place, name in enumerate(names)]
+    return [{**case, "latents": k_sampler_cases.run(case).flatten().tolist()} for case in cases]
+
+
 def unet_rows() -> list:
     import models
     import unet_runs
@@ -160,7 +169,7 @@ def main() -> None:
     torch.set_num_threads(1)
     record = {"uni_pc": run_uni_pc}
     write("webui.json", [{**case, "latents": record.get(case["sampler"], run)(case).flatten().tolist()}
-                         for case in cases()])
+                         for case in cases()] + ended_early())
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in unet_rows())
     (OUT / "webui_unet.json").write_text(f'{{"seed":42,"cases":[\n{lines}\n]}}\n')
 

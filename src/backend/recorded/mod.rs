@@ -17,7 +17,7 @@ use crate::prompt::Chooser;
 use crate::rng::RngKind;
 use crate::samplers::Coordinates;
 use crate::samplers::registry::{SamplerKind, parse_sampler};
-use crate::samplers::schedule::ScheduleKind;
+use crate::samplers::schedule::{BetaOf, KlEnd, ScheduleKind};
 use keys::{Use, find, read};
 
 /// Keys without which a picture is not described.
@@ -139,7 +139,17 @@ impl Recorded {
 
     fn fit_schedule(&mut self, parameters: &Parameters) -> Result<()> {
         if let Some(name) = &self.config.schedule {
-            name.parse::<ScheduleKind>().context("Schedule type")?;
+            let named = name.parse::<ScheduleKind>().context("Schedule type")?;
+            // Of two readings of a name, the program's own.
+            self.config.schedule = match named {
+                ScheduleKind::KlOptimal(_) if Origin::of(parameters).is_some() => {
+                    Some(ScheduleKind::KlOptimal(KlEnd::Smallest).to_string())
+                }
+                ScheduleKind::Beta(_) if says(parameters, "Version", "ComfyUI") => {
+                    Some(ScheduleKind::Beta(BetaOf::Timesteps).to_string())
+                }
+                _ => Some(name.clone()),
+            };
         }
         if says(parameters, "Schedule type", "Custom") && self.config.levels.is_none() {
             let reason = "the levels are not in the text";

@@ -247,6 +247,30 @@ fn the_webuis_timesteps_and_its_weight_under_cfg_plus_plus_are_taken() {
 }
 
 #[test]
+fn of_two_readings_of_a_schedule_the_programs_own_is_taken() {
+    for (schedule, version, expected) in [
+        ("KL Optimal", "v1.10.1", "kl_optimal:smallest"),
+        ("kl_optimal", "ComfyUI", "kl_optimal"),
+        ("Beta", "v1.10.1", "Beta"),
+        ("beta", "ComfyUI", "beta:timesteps"),
+        (
+            "KL Optimal:smallest",
+            "tintype v0.1.0",
+            "KL Optimal:smallest",
+        ),
+    ] {
+        let found = recorded(&format!(
+            "a cat\nSteps: 9, Sampler: Euler, Schedule type: {schedule}, Seed: 1, Version: {version}"
+        ));
+        assert_eq!(
+            found.config.schedule.as_deref(),
+            Some(expected),
+            "{version}"
+        );
+    }
+}
+
+#[test]
 fn our_own_keys_come_back() {
     let text = "a cat\nSteps: 2, Sampler: Euler, Schedule type: Custom, CFG scale: 0, Seed: 1, Size: 64x64, RNG: CPU, \
         Sigmas: \"14.5, 2.25, 0\", Sigma churn: 1.5, Sigma tmin: 0.1, Sigma tmax: 9, Sigma noise: 1.01, \

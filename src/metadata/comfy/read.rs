@@ -39,6 +39,33 @@ pub(super) fn recording(graph: &Graph) -> Result<Recording> {
     Ok(reader.recording)
 }
 
+/// Fields of a node, by the key that each sets.
+type Fields = &'static [(&'static str, &'static str)];
+
+/// Nodes of guidance whose rules are those of Forge's scripts: the class, the key that turns it on, and fields by keys.
+const GUIDANCE: [(&str, &str, Fields); 3] = [
+    (
+        "PerturbedAttentionGuidance",
+        "PerturbedAttentionGuidance_enabled",
+        &[("scale", "PerturbedAttentionGuidance_scale")],
+    ),
+    (
+        "SelfAttentionGuidance",
+        "sag_enabled",
+        &[("scale", "sag_scale"), ("blur_sigma", "sag_blur_sigma")],
+    ),
+    (
+        "FreeU_V2",
+        "freeu_enabled",
+        &[
+            ("b1", "freeu_b1"),
+            ("b2", "freeu_b2"),
+            ("s1", "freeu_s1"),
+            ("s2", "freeu_s2"),
+        ],
+    ),
+];
+
 impl<'a> Reader<'a> {
     /// Of several samplers the first one whose latents are empty: the others go on from pictures.
     fn first_sampler(&self) -> Result<Option<NodeId>> {
@@ -161,17 +188,24 @@ impl<'a> Reader<'a> {
                         self.parameters().set("Model", stem);
                     }
                 }
-                "PerturbedAttentionGuidance" => {
-                    if let Some(scale) = self.scalar((id, node), "scale") {
-                        self.parameters()
-                            .set("PerturbedAttentionGuidance_enabled", "True")
-                            .set("PerturbedAttentionGuidance_scale", scale);
-                    }
-                }
-                _ => {}
+                _ => self.guidance((id, node)),
             }
         }
         Ok(())
+    }
+
+    /// Nodes of guidance, by the keys that Forge has for the same.
+    fn guidance(&mut self, (id, node): (&'a NodeId, &'a Node)) {
+        let row = GUIDANCE.iter().find(|(class, ..)| *class == node.class);
+        let Some((_, enabled, fields)) = row else {
+            return;
+        };
+        self.parameters().set(enabled, "True");
+        for (field, key) in *fields {
+            if let Some(value) = self.scalar((id, node), field) {
+                self.parameters().set(key, value);
+            }
+        }
     }
 
     fn latent(&mut self, from: (&'a NodeId, &'a Node)) -> Result<()> {

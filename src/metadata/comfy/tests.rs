@@ -100,6 +100,29 @@ fn the_two_prompts_may_leave_out_other_layers() {
 }
 
 #[test]
+fn guidance_is_read_by_forges_keys() {
+    let mut graph = simple();
+    graph["3"]["inputs"]["model"] = json!(["32", 0]);
+    graph["32"] = json!({"class_type": "FreeU_V2",
+        "inputs": {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2, "model": ["31", 0]}});
+    graph["31"] = json!({"class_type": "SelfAttentionGuidance",
+        "inputs": {"scale": 0.5, "blur_sigma": 2.0, "model": ["30", 0]}});
+    graph["30"] = json!({"class_type": "PerturbedAttentionGuidance", "inputs": {"scale": 3, "model": ["4", 0]}});
+    let found = read(&graph);
+    assert_eq!(named(&found), []);
+    for (key, value) in [
+        ("freeu_enabled", "True"),
+        ("freeu_b2", "1.4"),
+        ("sag_enabled", "True"),
+        ("sag_scale", "0.5"),
+        ("sag_blur_sigma", "2.0"),
+        ("PerturbedAttentionGuidance_scale", "3"),
+    ] {
+        assert_eq!(found.parameters.get(key), Some(value), "{key}");
+    }
+}
+
+#[test]
 fn what_does_not_map_is_named() {
     let mut graph = simple();
     graph["3"]["inputs"]["denoise"] = json!(0.6);

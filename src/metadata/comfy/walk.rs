@@ -210,6 +210,8 @@ fn is_known(class: &str) -> bool {
             "LoraLoaderModelOnly",
             "VAELoader",
             "PerturbedAttentionGuidance",
+            "SelfAttentionGuidance",
+            "FreeU_V2",
         ]
         .contains(&class)
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 const CONTROL: &str = "";
 
 /// The fields of a node's widgets, in their order (ComfyUI 0.3, `nodes.py`).
-const WIDGETS: [(&str, &[&str]); 11] = [
+const WIDGETS: [(&str, &[&str]); 13] = [
     (
         "KSampler",
         &[
@@ -50,6 +50,8 @@ const WIDGETS: [(&str, &[&str]); 11] = [
     ("LoraLoaderModelOnly", &["lora_name", "strength_model"]),
     ("VAELoader", &["vae_name"]),
     ("PerturbedAttentionGuidance", &["scale"]),
+    ("SelfAttentionGuidance", &["scale", "blur_sigma"]),
+    ("FreeU_V2", &["b1", "b2", "s1", "s2"]),
     ("PrimitiveNode", &["value"]),
 ];
 

@@ -12,6 +12,10 @@ pub(super) fn quantile(probability: f64, shape: f64) -> f64 {
     if probability > 0.5 {
         return 1.0 - quantile(1.0 - probability, shape);
     }
+    if probability >= 0.5 {
+        // By symmetry, to the last bit, as a whole timestep may hang on it.
+        return 0.5;
+    }
     let (mut low, mut high) = (0.0, 0.5);
     for _ in 0..BISECTIONS {
         let middle = 0.5 * (low + high);

@@ -4,7 +4,7 @@
 //! sigma 14 the last bit of one moves the noise by a thousandth.
 
 use super::beta::quantile;
-use super::{NoiseSchedule, betas, timesteps};
+use super::{BetaOf, KlEnd, NoiseSchedule, ScheduleKind, betas, timesteps};
 
 /// The shape of the beta schedule, as the paper and the webui have it.
 const BETA_SHAPE: f64 = 0.6;
@@ -123,12 +123,31 @@ pub(super) fn polyexponential(schedule: &NoiseSchedule, count: usize) -> Vec<f32
         .collect()
 }
 
-/// As the webui and diffusers have it, between the sigmas; ComfyUI applies the same quantiles to timesteps.
+/// As the webui and diffusers have it, between the sigmas, or as ComfyUI has it, of timesteps.
 pub(super) fn beta(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
+    if schedule.settings().sigmas == ScheduleKind::Beta(BetaOf::Timesteps) {
+        return beta_of_timesteps(schedule, count);
+    }
     let (min, max) = limits(schedule);
     timesteps::linspace(0.0, 1.0, count)
         .into_iter()
         .map(|share| (min + quantile(1.0 - share, BETA_SHAPE) * (max - min)) as f32)
+        .collect()
+}
+
+fn beta_of_timesteps(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
+    let sigmas = schedule.sigmas();
+    let last = sigmas.len() - 1;
+    let mut timesteps: Vec<usize> = (0..count)
+        .map(|index| {
+            let share = 1.0 - index as f64 / count as f64;
+            (quantile(share, BETA_SHAPE) * last as f64).round_ties_even() as usize
+        })
+        .collect();
+    timesteps.dedup();
+    timesteps
+        .into_iter()
+        .map(|timestep| sigmas[timestep])
         .collect()
 }
 
@@ -159,9 +178,12 @@ pub(super) fn linear_quadratic(schedule: &NoiseSchedule, count: usize) -> Vec<f3
         .collect()
 }
 
-/// As ComfyUI has it: the last level is the smallest of training and a 0 follows. The webui ends there.
+/// As ComfyUI has it, where the last of so many levels is the smallest of training and a 0 follows, or as the webui has
+/// it, with one level more and no 0.
 pub(super) fn kl_optimal(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
     let (min, max) = limits(schedule);
+    let smallest = schedule.settings().sigmas == ScheduleKind::KlOptimal(KlEnd::Smallest);
+    let count = count + usize::from(smallest);
     (0..count)
         .map(|index| {
             let share = index as f32 / count.saturating_sub(1).max(1) as f32;

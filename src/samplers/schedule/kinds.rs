@@ -29,11 +29,11 @@ pub enum ScheduleKind {
     /// DDIM's timesteps: a fixed number apart, from timestep 1 up.
     DdimUniform,
     /// Quantiles of a beta distribution (Lee et al. 2024, "Beta Sampling is All You Need").
-    Beta,
+    Beta(BetaOf),
     /// Linear in the first half, quadratic in the second (Polyak et al. 2024, "Movie Gen").
     LinearQuadratic,
     /// Evenly in the arctangent (Sabour et al. 2024, "Align Your Steps", section 3.1).
-    KlOptimal,
+    KlOptimal(KlEnd),
     /// Published tables (Sabour et al. 2024, "Align Your Steps").
     AlignYourSteps,
     /// Published tables (Chen et al. 2024, "On the Trajectory Regularity of ODE-based Diffusion Sampling").
@@ -45,6 +45,26 @@ pub enum ScheduleKind {
     /// Evenly in the log signal-to-noise ratio (Lu et al. 2022, "DPM-Solver"): the exponential curve, but
     /// DPM++ 2M tells the model whole timesteps.
     Lu,
+}
+
+/// What the beta distribution's quantiles are taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum BetaOf {
+    /// Sigmas, as the webui and diffusers do.
+    #[default]
+    Sigmas,
+    /// Training timesteps, as ComfyUI does; where two steps would fall on one, only one is made.
+    Timesteps,
+}
+
+/// Where the optimal schedule of the arctangent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum KlEnd {
+    /// At 0, behind the smallest sigma of training, as in ComfyUI.
+    #[default]
+    Zero,
+    /// At the smallest sigma of training, as in the webui.
+    Smallest,
 }
 
 /// Sigmas of a run of so many steps, falling, without the 0 at their end.
@@ -93,6 +113,39 @@ const COEFFICIENT: ScheduleSetting = ScheduleSetting {
         _ => None,
     },
 };
+
+const BETA_OF: ScheduleSetting = ScheduleSetting {
+    name: "of",
+    values: "sigmas or timesteps",
+    read: |text| {
+        let known = [("sigmas", BetaOf::Sigmas), ("timesteps", BetaOf::Timesteps)];
+        one_of("beta", text, &known).map(ScheduleKind::Beta)
+    },
+    show: |kind| (kind == ScheduleKind::Beta(BetaOf::Timesteps)).then(|| "timesteps".to_owned()),
+};
+
+const KL_END: ScheduleSetting = ScheduleSetting {
+    name: "end",
+    values: "zero or smallest",
+    read: |text| {
+        let known = [("zero", KlEnd::Zero), ("smallest", KlEnd::Smallest)];
+        one_of("kl_optimal", text, &known).map(ScheduleKind::KlOptimal)
+    },
+    show: |kind| (kind == ScheduleKind::KlOptimal(KlEnd::Smallest)).then(|| "smallest".to_owned()),
+};
+
+/// What `known` calls `text`.
+fn one_of<T: Copy>(schedule: &str, text: &str, known: &[(&str, T); 2]) -> Result<T> {
+    let found = known
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        Error::invalid(format!(
+            "the setting of {schedule} is {text:?}, expected {} or {}",
+            known[0].0, known[1].0
+        ))
+    })
+}
 
 /// Every schedule, in the order help shows them.
 pub const SCHEDULES: &[ScheduleSpec] = &[
@@ -169,12 +222,12 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         sigmas: Some(curves::ddim_uniform),
     },
     ScheduleSpec {
-        kind: ScheduleKind::Beta,
+        kind: ScheduleKind::Beta(BetaOf::Sigmas),
         name: "beta",
         label: "Beta",
         aliases: &[],
-        help: "small steps at both ends (Lee et al. 2024, alpha and beta 0.6)",
-        setting: None,
+        help: "small steps at both ends (Lee et al. 2024, alpha and beta 0.6); beta:timesteps as in ComfyUI",
+        setting: Some(BETA_OF),
         sigmas: Some(curves::beta),
     },
     ScheduleSpec {
@@ -187,12 +240,12 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         sigmas: Some(curves::linear_quadratic),
     },
     ScheduleSpec {
-        kind: ScheduleKind::KlOptimal,
+        kind: ScheduleKind::KlOptimal(KlEnd::Zero),
         name: "kl_optimal",
         label: "KL Optimal",
         aliases: &["kl"],
-        help: "even steps in the arctangent of sigma (Sabour et al. 2024)",
-        setting: None,
+        help: "even steps in the arctangent of sigma (Sabour et al. 2024); kl_optimal:smallest as in the webui",
+        setting: Some(KL_END),
         sigmas: Some(curves::kl_optimal),
     },
     ScheduleSpec {

@@ -1,6 +1,6 @@
 //! From a schedule's sigmas to the plan of a sampler in k-diffusion's coordinates.
 
-use super::{CustomLevels, NoiseSchedule, ScheduleKind, curves};
+use super::{CustomLevels, KlEnd, NoiseSchedule, ScheduleKind, curves};
 use crate::error::{Error, Result};
 use crate::samplers::plan::{NoiseLevel, Plan};
 
@@ -26,7 +26,7 @@ pub(in crate::samplers) fn level(schedule: &NoiseSchedule, sigma: f32) -> NoiseL
     NoiseLevel::from_sigma(timestep, sigma)
 }
 
-/// Falling sigmas, 0 at their end.
+/// Falling sigmas, 0 at their end but where a schedule ends before.
 pub(in crate::samplers) fn sigmas(schedule: &NoiseSchedule, steps: usize) -> Result<Vec<f32>> {
     let settings = schedule.settings();
     if let Some(custom) = &settings.custom {
@@ -41,8 +41,13 @@ pub(in crate::samplers) fn sigmas(schedule: &NoiseSchedule, steps: usize) -> Res
     // The webui makes one step more for these samplers and leaves out the last level above 0.
     let extra = usize::from(settings.discard_penultimate);
     let mut sigmas = formula(schedule, steps + extra);
+    let end = if kind == ScheduleKind::KlOptimal(KlEnd::Smallest) {
+        sigmas.pop().unwrap_or_default()
+    } else {
+        0.0
+    };
     sigmas.truncate(sigmas.len() - extra);
-    sigmas.push(0.0);
+    sigmas.push(end);
     if sigmas.windows(2).any(|pair| pair[0] <= pair[1]) {
         return Err(Error::invalid(format!(
             "{steps} steps of the {kind} schedule leave two with the same noise level"

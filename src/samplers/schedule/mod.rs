@@ -27,7 +27,7 @@ pub(super) use curves::karras_between;
 pub use custom::CustomLevels;
 pub use gits::GitsCoefficient;
 pub(in crate::samplers) use kinds::split_setting;
-pub use kinds::{SCHEDULES, ScheduleKind, ScheduleSetting, ScheduleSpec};
+pub use kinds::{BetaOf, KlEnd, SCHEDULES, ScheduleKind, ScheduleSetting, ScheduleSpec};
 pub use settings::{Defaults, Ignored, Settings, SolverType, StepTable};
 pub use timesteps::TimestepSpacing;
 

@@ -192,10 +192,15 @@ fn a_schedule_may_have_a_setting_behind_its_name() {
         ("gits:1.15".into(), "GITS:1.15".into())
     );
     assert_eq!(gits.label().parse::<ScheduleKind>().unwrap(), gits);
-    assert_eq!(
-        "gits:1.2".parse::<ScheduleKind>().unwrap().to_string(),
-        "gits"
-    );
+    for (text, shown) in [
+        ("gits:1.2", "gits"),
+        ("beta:sigmas", "beta"),
+        ("Beta:Timesteps", "beta:timesteps"),
+        ("kl: smallest", "kl_optimal:smallest"),
+        ("KL Optimal:zero", "kl_optimal"),
+    ] {
+        assert_eq!(text.parse::<ScheduleKind>().unwrap().to_string(), shown);
+    }
     for text in [
         "DPM++ 2M GITS:1.15",
         "dpmpp_2m_gits:1.15",
@@ -211,6 +216,11 @@ fn a_schedule_may_have_a_setting_behind_its_name() {
         ("gits:1.6", "0.80 to 1.50 by 0.05"),
         ("gits:", "0.80 to 1.50 by 0.05"),
         ("karras:7", "the karras schedule has no setting"),
+        (
+            "beta:7",
+            "the setting of beta is \"7\", expected sigmas or timesteps",
+        ),
+        ("kl_optimal:0", "expected zero or smallest"),
         ("kerras:7", "unknown schedule \"kerras:7\""),
     ] {
         let error = text.parse::<ScheduleKind>().unwrap_err();
