@@ -5,6 +5,7 @@
 mod extensions;
 mod guidance;
 mod keys;
+mod levels;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -16,26 +17,12 @@ use crate::metadata::Parameters;
 use crate::prompt::Chooser;
 use crate::rng::RngKind;
 use crate::samplers::Coordinates;
-use crate::samplers::registry::{SamplerKind, parse_sampler};
-use crate::samplers::schedule::{BetaOf, KlEnd, ScheduleKind};
+use crate::samplers::registry::parse_sampler;
 use keys::{Use, find, read};
+use levels::Origin;
 
 /// Keys without which a picture is not described.
 const NEEDED: [&str; 5] = ["Steps", "Sampler", "CFG scale", "Seed", "Size"];
-
-/// The samplers for which the webui's `Automatic` is a schedule of its own (stable-diffusion-webui 1.10.1,
-/// `modules/sd_samplers_kdiffusion.py`).
-const AUTOMATIC: [(SamplerKind, ScheduleKind); 9] = [
-    (SamplerKind::Dpmpp2m, ScheduleKind::Karras),
-    (SamplerKind::DpmppSde, ScheduleKind::Karras),
-    (SamplerKind::Dpmpp2mSde, ScheduleKind::Exponential),
-    (SamplerKind::Dpmpp2mSdeHeun, ScheduleKind::Exponential),
-    (SamplerKind::Dpmpp2sAncestral, ScheduleKind::Karras),
-    (SamplerKind::Dpmpp3mSde, ScheduleKind::Exponential),
-    (SamplerKind::Dpm2, ScheduleKind::Karras),
-    (SamplerKind::Dpm2Ancestral, ScheduleKind::Karras),
-    (SamplerKind::Restart, ScheduleKind::Karras),
-];
 
 /// A request for the picture that a text describes.
 ///
@@ -137,84 +124,6 @@ impl Recorded {
         }
     }
 
-    fn fit_schedule(&mut self, parameters: &Parameters) -> Result<()> {
-        if let Some(name) = &self.config.schedule {
-            let named = name.parse::<ScheduleKind>().context("Schedule type")?;
-            // Of two readings of a name, the program's own.
-            self.config.schedule = match named {
-                ScheduleKind::KlOptimal(_) if Origin::of(parameters).is_some() => {
-                    Some(ScheduleKind::KlOptimal(KlEnd::Smallest).to_string())
-                }
-                ScheduleKind::Beta(_) if says(parameters, "Version", "ComfyUI") => {
-                    Some(ScheduleKind::Beta(BetaOf::Timesteps).to_string())
-                }
-                _ => Some(name.clone()),
-            };
-        }
-        if says(parameters, "Schedule type", "Custom") && self.config.levels.is_none() {
-            let reason = "the levels are not in the text";
-            self.refuse_recorded(parameters, "Schedule type", reason);
-        }
-        let Some(name) = self.config.sampler.clone() else {
-            return Ok(());
-        };
-        let (kind, joined) = parse_sampler(&name).context("Sampler")?;
-        let spec = kind.spec();
-        if kind == SamplerKind::UniPc
-            && self.config.schedule.is_some()
-            && Origin::of(parameters).is_some()
-        {
-            self.config.schedule = None;
-            let reason = "the webui's UniPC has its own levels and takes no schedule";
-            self.refuse_recorded(parameters, "Schedule type", reason);
-        }
-        if spec.coordinates == Coordinates::VarianceExploding {
-            let automatic = AUTOMATIC.iter().find(|(sampler, _)| *sampler == kind);
-            let asked = says(parameters, "Schedule type", "Automatic");
-            if let Some((_, schedule)) = automatic
-                && asked
-                && joined.is_none()
-                && !is_ours(parameters)
-            {
-                self.config.schedule = Some(schedule.to_string());
-            }
-            return Ok(());
-        }
-        let reason = "this sampler runs on the timesteps of training and takes no schedule";
-        if let Some(joined) = joined.filter(|joined| !spec.takes_schedule(*joined)) {
-            self.config.sampler = Some(spec.name.to_owned());
-            self.refuse("Sampler", &joined.label(), reason);
-        }
-        let named = self
-            .config
-            .schedule
-            .as_deref()
-            .map(str::parse)
-            .transpose()?;
-        if named.is_some_and(|named| !spec.takes_schedule(named)) {
-            self.config.schedule = None;
-            self.refuse_recorded(parameters, "Schedule type", reason);
-        }
-        self.fit_timesteps(parameters, kind);
-        Ok(())
-    }
-
-    /// The webui's own timesteps, and its weight under CFG++.
-    fn fit_timesteps(&mut self, parameters: &Parameters, kind: SamplerKind) {
-        let Some(origin) = Origin::of(parameters) else {
-            return;
-        };
-        let webui = ScheduleKind::DdimUniform;
-        if origin.release >= Some((1, 6)) && kind.spec().takes_schedule(webui) {
-            // Before, it was latent-diffusion's own, which makes the last step too.
-            self.config.schedule = Some(webui.to_string());
-        }
-        if kind == SamplerKind::DdimCfgPp && !origin.is_forge {
-            // Forge takes it as it is.
-            self.config.guidance_scale /= 12.5;
-        }
-    }
-
     /// Leaves out what the sampler does not take, which a request would be refused for.
     fn fit_noise(&mut self, parameters: &Parameters) -> Result<()> {
         let Some(name) = &self.config.sampler else {
@@ -306,35 +215,6 @@ fn value_of<'a>(parameters: &'a Parameters, key: &str) -> Option<&'a str> {
 
 fn says(parameters: &Parameters, key: &str, value: &str) -> bool {
     value_of(parameters, key).is_some_and(|found| found.eq_ignore_ascii_case(value))
-}
-
-/// Which webui a text is of.
-struct Origin {
-    /// Whether it is stable-diffusion-webui-forge or one that came of it.
-    is_forge: bool,
-    /// The release of stable-diffusion-webui that it is or is made from, where the text says so.
-    release: Option<(u32, u32)>,
-}
-
-impl Origin {
-    /// `None` for texts of other programs: the webui writes `v1.10.1`, Forge `f2.0.1v1.10.1-previous-669-gdfdcbab6`.
-    fn of(parameters: &Parameters) -> Option<Self> {
-        let Some(version) = value_of(parameters, "Version") else {
-            return Some(Self {
-                is_forge: false,
-                release: None,
-            });
-        };
-        let (own, release) = version.split_once('v')?;
-        let mut numbers = release.split('.').map(str::parse);
-        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-            return None;
-        };
-        (own.is_empty() || own.starts_with('f')).then_some(Self {
-            is_forge: !own.is_empty(),
-            release: Some((major, minor)),
-        })
-    }
 }
 
 fn is_ours(parameters: &Parameters) -> bool {

@@ -208,7 +208,6 @@ fn the_webuis_timesteps_and_its_weight_under_cfg_plus_plus_are_taken() {
         ("DDIM", "v1.5.2", None, 6.25),
         ("DDIM", "vlad", None, 6.25),
         ("Euler", "v1.10.1", None, 6.25),
-        ("LCM", "v1.10.1", None, 6.25),
     ];
     for (sampler, version, schedule, scale) in cases {
         let text = format!(
@@ -244,6 +243,40 @@ fn the_webuis_timesteps_and_its_weight_under_cfg_plus_plus_are_taken() {
     let found = recorded(ours);
     assert_eq!(found.config.schedule.as_deref(), Some("DDIM"));
     assert_eq!(names(&found), [""; 0]);
+}
+
+#[test]
+fn what_a_sampler_does_otherwise_is_named() {
+    let cases = [
+        (
+            "DPM fast, Schedule type: Karras",
+            "v1.10.1",
+            "Schedule type",
+        ),
+        ("DPM fast, Schedule type: Automatic", "v1.10.1", ""),
+        ("DPM adaptive Karras", "v1.4.0", "Sampler"),
+        (
+            "dpm_adaptive, Schedule type: normal",
+            "ComfyUI",
+            "Schedule type",
+        ),
+        ("UniPC, Schedule type: Karras", "v1.10.1", "Schedule type"),
+        ("uni_pc, Schedule type: simple", "ComfyUI", ""),
+        ("LCM", "v1.10.1", "Sampler"),
+        ("LCM", "tintype v0.1.0", ""),
+    ];
+    for (sampler, version, refused) in cases {
+        let text =
+            format!("a cat\nSteps: 9, Sampler: {sampler}, Seed: 1, RNG: CPU, Version: {version}");
+        let found = recorded(&text);
+        assert_eq!(names(&found).join(","), refused, "{text}");
+        assert!(
+            refused.is_empty() || found.config.schedule.is_none(),
+            "{text}"
+        );
+        found.config.validate().unwrap();
+        assert_none_dropped(&text, &found);
+    }
 }
 
 #[test]

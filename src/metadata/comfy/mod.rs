@@ -6,6 +6,7 @@
 
 mod graph;
 mod read;
+mod sampler;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -8,19 +8,6 @@ use super::walk::Reader;
 use crate::error::Result;
 use crate::metadata::Recording;
 
-/// Samplers that draw noise on their way, from the device they ran on.
-const FRESH_NOISE: [&str; 9] = [
-    "euler_ancestral",
-    "euler_ancestral_cfg_pp",
-    "dpm_2_ancestral",
-    "dpmpp_2s_ancestral",
-    "res_multistep_ancestral",
-    "er_sde",
-    "sa_solver",
-    "ddpm",
-    "lcm",
-];
-
 /// What a graph says.
 ///
 /// # Errors
@@ -102,8 +89,11 @@ impl<'a> Reader<'a> {
             }
         }
         if let Some(name) = self.scalar((id, node), "sampler_name") {
-            let ours = self.sampler_name((id, node), &name);
+            let (ours, eta) = self.sampler_name((id, node), &name);
             self.parameters().set("Sampler", ours);
+            if let Some(eta) = eta {
+                self.parameters().set("Eta", eta);
+            }
         }
         if let Some(name) = self.scalar((id, node), "scheduler") {
             self.parameters().set("Schedule type", name);
@@ -126,56 +116,6 @@ impl<'a> Reader<'a> {
         self.parameters().prompt = prompt;
         self.parameters().negative_prompt = negative;
         self.decoder()
-    }
-
-    /// ComfyUI's name in ours, where it means something else, and what it does not say.
-    fn sampler_name(&mut self, (id, node): (&'a NodeId, &'a Node), name: &str) -> String {
-        if FRESH_NOISE.contains(&name) {
-            let reason = "the noise it draws on its way comes from the device ComfyUI ran on, which the graph does not \
-                          say; torch's on the CPU is taken";
-            self.refuse((id, node), "sampler_name", name, reason);
-        }
-        if let Some(plain) = name.strip_suffix("_gpu") {
-            let reason = "its noise is drawn on a GPU; torch's on the CPU is taken";
-            self.refuse((id, node), "sampler_name", name, reason);
-            return plain.to_owned();
-        }
-        match name {
-            // There it is Euler's rule.
-            "ddim" => "euler".to_owned(),
-            _ => name.to_owned(),
-        }
-    }
-
-    /// The fields that only the advanced sampler has.
-    fn advanced(&mut self, (id, node): (&'a NodeId, &'a Node)) {
-        if node.class != "KSamplerAdvanced" {
-            return;
-        }
-        let steps = self.recording.parameters.steps().unwrap_or(usize::MAX);
-        let last = |text: &str| text.parse().is_ok_and(|end: usize| end >= steps);
-        let fields = [
-            ("add_noise", "enable", "a run begins with noise"),
-            ("start_at_step", "0", "a run begins at its first step"),
-            ("end_at_step", "", "a run goes on to its last step"),
-            (
-                "return_with_leftover_noise",
-                "disable",
-                "no noise is left over",
-            ),
-        ];
-        for (field, expected, reason) in fields {
-            let Some(text) = self.scalar((id, node), field) else {
-                continue;
-            };
-            let fits = match field {
-                "end_at_step" => last(&text),
-                _ => text == expected,
-            };
-            if !fits {
-                self.refuse((id, node), field, &text, reason);
-            }
-        }
     }
 
     fn model(&mut self, from: (&'a NodeId, &'a Node), field: &'static str) -> Result<()> {

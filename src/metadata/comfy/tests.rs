@@ -123,6 +123,27 @@ fn guidance_is_read_by_forges_keys() {
 }
 
 #[test]
+fn samplers_that_mean_something_else_are_translated_or_named() {
+    let of = |name: &str| {
+        let mut graph = simple();
+        graph["3"]["inputs"]["sampler_name"] = json!(name);
+        let found = read(&graph);
+        let get = |key: &str| found.parameters.get(key).map(str::to_owned);
+        (get("Sampler").unwrap(), get("Eta"), named(&found).len())
+    };
+    let eta = |value: &str| Some(value.to_owned());
+    assert_eq!(of("dpm_fast"), ("dpm_fast".into(), eta("0"), 0));
+    assert_eq!(
+        of("res_multistep_ancestral"),
+        ("res_multistep".into(), eta("1"), 1)
+    );
+    assert_eq!(of("ddim"), ("euler".into(), None, 0));
+    assert_eq!(of("uni_pc"), ("uni_pc".into(), None, 0));
+    assert_eq!(of("uni_pc_bh2"), ("uni_pc_bh2".into(), None, 1));
+    assert_eq!(of("sa_solver"), ("sa_solver".into(), None, 2));
+}
+
+#[test]
 fn what_does_not_map_is_named() {
     let mut graph = simple();
     graph["3"]["inputs"]["denoise"] = json!(0.6);
