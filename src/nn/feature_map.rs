@@ -138,12 +138,12 @@ impl FeatureMap {
                     .iter()
                     .map(|map| map.repr.as_cpu(op))
                     .collect::<Result<Vec<_>>>()?;
-                let concat = if dim == 0 {
-                    cpu::concat_batch
+                let joined = if dim == 0 {
+                    cpu::concat_batch(&parts)?
                 } else {
-                    cpu::concat_channels
+                    cpu::concat_channels(&parts)
                 };
-                concat(&parts).map(Self::cpu)
+                Ok(Self::cpu(joined))
             }
         }
     }

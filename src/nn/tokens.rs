@@ -174,12 +174,13 @@ impl Tokens {
             }
             Repr::Cpu(_) => {
                 let parts = parts.iter().map(|part| part.repr.as_cpu(op));
-                let concat = if dim == 0 {
-                    cpu::concat_batch
+                let parts = parts.collect::<Result<Vec<_>>>()?;
+                let joined = if dim == 0 {
+                    cpu::concat_batch(&parts)?
                 } else {
-                    cpu::concat_channels
+                    cpu::concat_channels(&parts)
                 };
-                concat(&parts.collect::<Result<Vec<_>>>()?).map(Self::cpu)
+                Ok(Self::cpu(joined))
             }
         }
     }

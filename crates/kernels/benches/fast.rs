@@ -184,7 +184,7 @@ impl Bench {
         let mut wide = vec![0.0; rows * 2 * inner];
         let (mut out, mut other) = (vec![0.0; rows * inner], vec![0.0; rows * inner]);
         let call = LinearGeglu {
-            x: &x,
+            x: x.as_slice().into(),
             rows,
             weight: &half,
             bias: None,

@@ -41,7 +41,9 @@ mod simd;
 mod winograd;
 
 pub use arena::{Arena, Lease};
-pub use attention::{Attention, Causality, attention, attention_bf16};
+pub use attention::{
+    Attention, Causality, attention, attention_bf16, attention_halves, takes_halves,
+};
 pub use buffer::Buffer;
 pub use conv::{
     Conv2d, ConvKernel, ConvShape, ConvUse, ConvWeight, Padding, Precision, WinogradTile, conv2d,
@@ -51,11 +53,11 @@ pub use elementwise::{
     scale_inplace, silu, silu_inplace, softmax_rows,
 };
 pub use error::ShapeError;
-pub use half::{LinearGeglu, PackedGeglu, linear_geglu};
+pub use half::{LinearGeglu, PackedGeglu, linear_geglu, linear_geglu_halves, widen_halves};
 pub use isa::Isa;
 pub use layout::{
     concat_channels, embedding, narrow_channels, nchw_to_nhwc, nhwc_to_nchw, upsample_nearest,
 };
-pub use matmul::{Linear, PackedMatrix, linear};
+pub use matmul::{Input, Linear, PackedMatrix, linear, linear_halves};
 pub use norm::{Activation, GroupAffine, GroupNorm, LayerNorm, Normed, group_norm, layer_norm};
 pub use peak::peak_flops;

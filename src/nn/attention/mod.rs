@@ -164,7 +164,7 @@ impl Attention {
                 projections: cpu::Projections::SelfOnly(qkv),
                 precision,
             } => {
-                let qkv = qkv.run(x.repr.as_cpu(op)?, None, op)?;
+                let qkv = cpu::project(qkv, x.repr.as_cpu(op)?, *precision, op)?;
                 let inner = self.inner();
                 let parts = [0, inner, 2 * inner].map(|offset| cpu::Part {
                     array: &qkv,
@@ -245,9 +245,9 @@ impl Attention {
             }
             Inputs::Cpu {
                 projections: cpu::Projections::Context { kv, .. },
-                ..
+                precision,
             } => {
-                let kv = kv.run(context.repr.as_cpu(op)?, None, op)?;
+                let kv = cpu::project(kv, context.repr.as_cpu(op)?, *precision, op)?;
                 Ok(ContextKv(Kv::Cpu(kv)))
             }
             Inputs::Cpu { .. } => Err(self.built_otherwise()),
@@ -288,7 +288,7 @@ impl Attention {
                 },
                 Kv::Cpu(kv),
             ) => {
-                let q = q.run(x.repr.as_cpu(op)?, None, op)?;
+                let q = cpu::project(q, x.repr.as_cpu(op)?, *precision, op)?;
                 let part = |array, offset| cpu::Part { array, offset };
                 let parts = [part(&q, 0), part(kv, 0), part(kv, self.inner())];
                 cpu::attend(parts, self.rule(), *precision, op).map(Tokens::cpu)?

@@ -24,8 +24,61 @@ pub(in crate::nn) struct Array {
 /// Values, or what makes them when somebody wants them.
 struct Content {
     values: OnceLock<Buffer>,
-    pending: Option<PendingNorm>,
+    pending: Option<Pending>,
     pool: Arc<Pool>,
+}
+
+/// What stands for values.
+pub(super) enum Pending {
+    Group(PendingNorm),
+    Layer(PendingLayerNorm),
+    /// Arrays side by side along the channels.
+    Joined(Vec<Array>),
+    /// bf16, two in each place.
+    Halves(Buffer),
+}
+
+/// A layer norm, which a product may carry out while it reads.
+pub(super) struct PendingLayerNorm {
+    pub(super) x: Array,
+    pub(super) weight: Arc<[f32]>,
+    pub(super) bias: Arc<[f32]>,
+    pub(super) eps: f32,
+}
+
+impl PendingLayerNorm {
+    fn call(&self) -> kernels::LayerNorm<'_> {
+        kernels::LayerNorm {
+            x: self.x.data(),
+            weight: &self.weight,
+            bias: &self.bias,
+            eps: self.eps,
+        }
+    }
+}
+
+impl Pending {
+    /// What computing the values is called.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Group(_) => "group norm",
+            Self::Layer(_) => "layer norm",
+            Self::Joined(_) => "join",
+            Self::Halves(_) => "widen",
+        }
+    }
+
+    fn write(&self, values: &mut [f32]) -> Result<()> {
+        match self {
+            Self::Group(norm) => norm.with(|normed| normed.write(values).op("group_norm")),
+            Self::Layer(norm) => kernels::layer_norm(&norm.call(), values).op("layer_norm"),
+            Self::Joined(parts) => {
+                let rows = parts[0].rows();
+                kernels::concat_channels(&sources(parts), rows, values).op("concat_channels")
+            }
+            Self::Halves(halves) => kernels::widen_halves(halves, values).op("widen"),
+        }
+    }
 }
 
 /// A group norm whose sums are known, and which a convolution may carry out while it reads.
@@ -38,14 +91,18 @@ pub(super) struct PendingNorm {
 impl PendingNorm {
     /// Calls `body` with the norm.
     pub(super) fn with<T>(&self, body: impl FnOnce(kernels::Normed<'_>) -> Result<T>) -> Result<T> {
-        let sources: Vec<_> = self
-            .parts
-            .iter()
-            .map(|part| (part.data(), part.channels()))
-            .collect();
+        let sources = sources(&self.parts);
         let normed = self.affine.normed(&sources, self.activation);
         body(normed.op("group_norm")?)
     }
+}
+
+/// Values and channels of each.
+pub(super) fn sources(parts: &[Array]) -> Vec<(&[f32], usize)> {
+    parts
+        .iter()
+        .map(|part| (part.data(), part.channels()))
+        .collect()
 }
 
 impl fmt::Debug for Array {
@@ -80,15 +137,27 @@ impl Array {
         })
     }
 
+    /// An array of bf16 that `fill` writes in full, two values in each place.
+    pub(super) fn build_halves(
+        pool: &Arc<Pool>,
+        bhwc: [usize; 4],
+        account: impl FnOnce() -> Account,
+        fill: impl FnOnce(&mut [f32]) -> Result<()>,
+    ) -> Result<Self> {
+        let mut data = pool.take(bhwc.iter().product::<usize>() / 2);
+        pool.profiler().time(account, || fill(&mut data))?;
+        Ok(Self::pending(pool, bhwc, Pending::Halves(data)))
+    }
+
     /// An array whose values are made when they are first asked for.
     pub(super) fn pending(
         pool: &Arc<Pool>,
         [batch, height, width, channels]: [usize; 4],
-        norm: PendingNorm,
+        pending: Pending,
     ) -> Self {
         let content = Content {
             values: OnceLock::new(),
-            pending: Some(norm),
+            pending: Some(pending),
             pool: Arc::clone(pool),
         };
         Self {
@@ -100,10 +169,43 @@ impl Array {
         }
     }
 
-    /// The norm that waits, while nobody has asked for its values.
+    /// The group norm that waits, while nobody has asked for its values.
     pub(super) fn waiting(&self) -> Option<&PendingNorm> {
-        let made = self.data.values.get().is_some();
-        self.data.pending.as_ref().filter(|_| !made)
+        match &self.data.pending {
+            Some(Pending::Group(norm)) if self.data.values.get().is_none() => Some(norm),
+            _ => None,
+        }
+    }
+
+    /// The arrays side by side that it is, while nobody has asked for its own values; else itself.
+    pub(super) fn parts(&self) -> &[Self] {
+        match &self.data.pending {
+            Some(Pending::Joined(parts)) if self.data.values.get().is_none() => parts,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
+    /// The values as bf16, where they were rounded when they were made.
+    pub(super) fn halves(&self) -> Option<&[f32]> {
+        match &self.data.pending {
+            Some(Pending::Halves(halves)) => Some(halves),
+            _ => None,
+        }
+    }
+
+    /// What a product reads, in the form it reads with the least work.
+    pub(super) fn input(
+        &self,
+        takes: impl FnOnce(&kernels::Input<'_>) -> bool,
+    ) -> kernels::Input<'_> {
+        let prepared = match &self.data.pending {
+            Some(Pending::Layer(norm)) if self.data.values.get().is_none() => {
+                Some(kernels::Input::Normed(norm.call()))
+            }
+            _ => self.halves().map(kernels::Input::Halves),
+        };
+        let taken = prepared.filter(takes);
+        taken.unwrap_or_else(|| kernels::Input::Values(self.data()))
     }
 
     /// From `(batch, channels, height, width)`.
@@ -205,12 +307,10 @@ impl Array {
         self.data.values.get_or_init(|| {
             let pool = &self.data.pool;
             let mut values = pool.take(self.rows() * self.channels);
-            if let Some(norm) = &self.data.pending {
-                let account = || Account::moving("group norm", self.bhwc());
-                let written = pool.profiler().time(account, || {
-                    norm.with(|normed| normed.write(&mut values).op("group_norm"))
-                });
-                written.expect("a norm of other sizes than its sums, this is a bug");
+            if let Some(pending) = &self.data.pending {
+                let account = || Account::moving(pending.kind(), self.bhwc());
+                let written = pool.profiler().time(account, || pending.write(&mut values));
+                written.expect("values of other sizes than what stands for them, this is a bug");
             }
             values
         })

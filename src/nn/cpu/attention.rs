@@ -39,12 +39,38 @@ impl Projections {
     }
 }
 
+/// `x` times an input projection, for an attention of `precision`.
+pub(in crate::nn) fn project(
+    projection: &Product,
+    x: &Array,
+    precision: Precision,
+    op: &str,
+) -> Result<Array> {
+    match precision {
+        Precision::F32 => projection.run(x, None, op),
+        Precision::Fast => projection.run_rounded(x, op),
+    }
+}
+
 /// One of several matrices side by side in an array.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::nn) struct Part<'a> {
     pub(in crate::nn) array: &'a Array,
     /// First channel.
     pub(in crate::nn) offset: usize,
+}
+
+impl<'a> Part<'a> {
+    fn values(self) -> &'a [f32] {
+        self.array.data().get(self.offset..).unwrap_or_default()
+    }
+
+    /// The same as bf16, two in each place.
+    fn halves(self) -> Option<&'a [f32]> {
+        let halves = self.array.halves()?;
+        Some(halves.get(self.offset / 2..).unwrap_or_default())
+            .filter(|_| self.offset.is_multiple_of(2))
+    }
 }
 
 /// Attention of `q` (B, N, inner) over `k` and `v` (B, M, inner): (B, N, inner).
@@ -55,12 +81,18 @@ pub(in crate::nn) fn attend(
     op: &str,
 ) -> Result<Array> {
     let [q, k, v] = qkv;
+    let halves = precision == Precision::Fast && kernels::takes_halves(rule.head_dim);
+    let halves = halves.then(|| qkv.map(Part::halves));
+    let ([q_data, k_data, v_data], rounded) = match halves {
+        Some([Some(q), Some(k), Some(v)]) => ([q, k, v], true),
+        _ => (qkv.map(Part::values), false),
+    };
     let ([batch, queries, q_stride], [_, keys, k_stride]) =
         (q.array.token_dims(), k.array.token_dims());
     let call = kernels::Attention {
-        q: q.array.data().get(q.offset..).unwrap_or_default(),
-        k: k.array.data().get(k.offset..).unwrap_or_default(),
-        v: v.array.data().get(v.offset..).unwrap_or_default(),
+        q: q_data,
+        k: k_data,
+        v: v_data,
         q_stride,
         k_stride,
         v_stride: v.array.channels(),
@@ -88,6 +120,11 @@ pub(in crate::nn) fn attend(
         flops: 4.0 * (batch * heads * dim) as f64 * queries as f64 * keys as f64,
     };
     let dims = [batch, 1, queries, heads * dim];
+    if rounded {
+        return Array::build_halves(q.array.pool(), dims, account, |out| {
+            kernels::attention_halves(&call, out).op(op)
+        });
+    }
     Array::build(q.array.pool(), dims, account, |out| {
         compute(&call, out).op(op)
     })

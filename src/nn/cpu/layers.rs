@@ -8,7 +8,7 @@ use super::super::conv2d::{Conv2dSpec, Padding};
 use super::super::norm::Activation;
 use super::super::weight::{decode_f32, decode_f32_into};
 use super::super::{Bias, Scope};
-use super::array::PendingNorm;
+use super::array::{Pending, PendingLayerNorm, PendingNorm, sources};
 use super::{Array, Context, KernelResult, Pool};
 use crate::error::Result;
 use crate::nn::profile::Account;
@@ -90,9 +90,34 @@ impl Product {
         residual: Option<&Array>,
         op: &str,
     ) -> Result<Array> {
+        let (dims, call) = self.call(x, residual);
+        let account = || Account::product("linear", &self.weight, x.rows());
+        Array::build(x.pool(), dims, account, |out| {
+            kernels::linear(&call, out).op(op)
+        })
+    }
+
+    /// `x W^T + bias` for a reader that rounds it, which is done here already where the kernel can.
+    pub(super) fn run_rounded(&self, x: &Array, op: &str) -> Result<Array> {
+        if !self.weight.writes_halves() {
+            return self.run(x, None, op);
+        }
+        let (dims, call) = self.call(x, None);
+        let account = || Account::product("linear", &self.weight, x.rows());
+        Array::build_halves(x.pool(), dims, account, |out| {
+            kernels::linear_halves(&call, out).op(op)
+        })
+    }
+
+    /// The result's extents, and how to compute it.
+    fn call<'a>(
+        &'a self,
+        x: &'a Array,
+        residual: Option<&'a Array>,
+    ) -> ([usize; 4], kernels::Linear<'a>) {
         let [batch, height, width, channels] = x.bhwc();
         let call = kernels::Linear {
-            x: x.data(),
+            x: x.input(|input| self.weight.takes(input)),
             rows: x.rows(),
             x_stride: channels,
             weight: &self.weight,
@@ -100,10 +125,7 @@ impl Product {
             residual: residual.map(Array::data),
         };
         let dims = [batch, height, width, self.weight.out_features()];
-        let account = || Account::product("linear", &self.weight, x.rows());
-        Array::build(x.pool(), dims, account, |out| {
-            kernels::linear(&call, out).op(op)
-        })
+        (dims, call)
     }
 }
 
@@ -162,7 +184,7 @@ impl Gated {
         }))
     }
 
-    /// (B, N, dim) to (B, N, inner).
+    /// (B, N, dim) to (B, N, inner), rounded where the product that reads it would round it.
     pub(in crate::nn) fn run(&self, x: &Array, op: &str) -> Result<Array> {
         let (weight, bias) = match self {
             Self::Apart { proj, inner } => return geglu(&proj.run(x, None, op)?, *inner, op),
@@ -177,12 +199,18 @@ impl Gated {
             flops: 4.0 * rows as f64 * inputs as f64 * inner as f64,
         };
         let call = kernels::LinearGeglu {
-            x: x.data(),
+            x: x.input(|input| weight.takes(input)),
             rows,
             weight,
             bias: Some(bias),
         };
-        Array::build(x.pool(), [batch, height, width, inner], account, |out| {
+        let dims = [batch, height, width, inner];
+        if weight.writes_halves() {
+            return Array::build_halves(x.pool(), dims, account, |out| {
+                kernels::linear_geglu_halves(&call, out).op(op)
+            });
+        }
+        Array::build(x.pool(), dims, account, |out| {
             kernels::linear_geglu(&call, out).op(op)
         })
     }
@@ -270,6 +298,9 @@ impl Conv {
             }
             bias => bias,
         };
+        if let Some(sum) = self.run_joined(x, spec, &extras, op) {
+            return sum;
+        }
         let waiting = x
             .waiting()
             .filter(|_| self.weight.takes_normed(spec.stride));
@@ -304,6 +335,35 @@ impl Conv {
                 kernels::conv2d(&kernels::Conv2d { normed, ..call }, out).op(op)
             }),
         })
+    }
+
+    /// A convolution of single pixels over arrays side by side, which a product reads as they lie; `None` for others.
+    fn run_joined(
+        &self,
+        x: &Array,
+        spec: &Conv2dSpec,
+        extras: &ConvExtras<'_>,
+        op: &str,
+    ) -> Option<Result<Array>> {
+        let apart = x.parts().len() > 1 && spec.stride == 1;
+        let plain = extras.channel_bias.is_none() && extras.upsample_to.is_none();
+        let matrix = self.weight.as_matrix().filter(|_| apart && plain)?;
+        let parts = sources(x.parts());
+        let input = kernels::Input::Joined(&parts);
+        let call = kernels::Linear {
+            x: Some(input).filter(|input| matrix.takes(input))?,
+            rows: x.rows(),
+            x_stride: spec.in_channels,
+            weight: matrix,
+            bias: Some(&self.bias),
+            residual: extras.residual.map(Array::data),
+        };
+        let [batch, height, width, _] = x.bhwc();
+        let dims = [batch, height, width, spec.out_channels];
+        let account = || Self::account(spec, self.weight.kernel().name(), [batch, height, width]);
+        Some(Array::build(x.pool(), dims, account, |out| {
+            kernels::linear(&call, out).op(op)
+        }))
     }
 
     fn account(
@@ -355,10 +415,12 @@ impl Gain {
     ) -> Result<Array> {
         let first = parts[0];
         let [batch, height, width, _] = first.bhwc();
-        let sources: Vec<_> = parts
+        let parts: Vec<_> = parts
             .iter()
-            .map(|part| (part.data(), part.channels()))
+            .flat_map(|part| part.parts())
+            .cloned()
             .collect();
+        let sources = sources(&parts);
         let call = kernels::GroupNorm {
             parts: &sources,
             batch,
@@ -379,10 +441,10 @@ impl Gain {
             let sums = || kernels::GroupAffine::of(&call).op(op);
             let norm = PendingNorm {
                 affine: first.pool().profiler().time(account, sums)?,
-                parts: parts.iter().copied().cloned().collect(),
                 activation: call.activation,
+                parts,
             };
-            return Ok(Array::pending(first.pool(), dims, norm));
+            return Ok(Array::pending(first.pool(), dims, Pending::Group(norm)));
         }
         let account = || Account::moving("group norm", dims);
         Array::build(first.pool(), dims, account, |out| {
@@ -392,6 +454,16 @@ impl Gain {
 
     /// Normalises each position over its channels.
     pub(in crate::nn) fn layer_norm(&self, x: &Array, eps: f64, op: &str) -> Result<Array> {
+        if kernels::Normed::suits() {
+            // So does a product.
+            let norm = PendingLayerNorm {
+                x: x.clone(),
+                weight: Arc::clone(&self.weight),
+                bias: Arc::clone(&self.bias),
+                eps: eps as f32,
+            };
+            return Ok(Array::pending(x.pool(), x.bhwc(), Pending::Layer(norm)));
+        }
         let call = kernels::LayerNorm {
             x: x.data(),
             weight: &self.weight,

@@ -11,7 +11,7 @@ mod pool;
 mod waves;
 
 pub(super) use array::Array;
-pub(super) use attention::{Part, Projections, attend};
+pub(super) use attention::{Part, Projections, attend, project};
 pub(super) use context::Context;
 pub(super) use layers::{Conv, ConvExtras, Gain, Gated, Product, Table};
 pub(super) use ops::{

@@ -3,6 +3,7 @@
 use tintype_kernels as kernels;
 
 use super::super::tokens::Pointwise;
+use super::array::Pending;
 use super::{Array, KernelResult};
 use crate::error::Result;
 use crate::nn::profile::Account;
@@ -40,17 +41,13 @@ pub(in crate::nn) fn pointwise(x: &Array, function: Pointwise) -> Result<Array> 
 }
 
 /// Joins arrays of equal batch and size.
-pub(in crate::nn) fn concat_channels(parts: &[&Array]) -> Result<Array> {
+pub(in crate::nn) fn concat_channels(parts: &[&Array]) -> Array {
     let first = parts[0];
     let mut bhwc = first.bhwc();
     bhwc[3] = parts.iter().map(|part| part.channels()).sum();
-    let sources: Vec<_> = parts
-        .iter()
-        .map(|part| (part.data(), part.channels()))
-        .collect();
-    build(first, bhwc, "join", |out| {
-        kernels::concat_channels(&sources, first.rows(), out).op("concat_channels")
-    })
+    // Whoever reads it may read the parts.
+    let parts = parts.iter().copied().cloned().collect();
+    Array::pending(first.pool(), bhwc, Pending::Joined(parts))
 }
 
 /// Joins arrays of equal size and channels.

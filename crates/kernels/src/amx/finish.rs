@@ -24,7 +24,22 @@ pub(crate) struct Target<'a> {
     pub(super) streams: bool,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// The places of a row that the block has, half as many where each takes two values.
+    ///
+    /// # Safety
+    /// No other task touches them.
+    #[inline(always)]
+    unsafe fn row_of<const HALVES: bool>(&self, row: usize) -> &'a mut [f32] {
+        let (at, in_place) = (row * self.columns + self.start, 1 + usize::from(HALVES));
+        assert!(
+            !HALVES || self.columns.is_multiple_of(SUMS),
+            "halves of a narrow output, this is a bug"
+        );
+        // SAFETY: the caller's promise.
+        unsafe { self.out.part(at / in_place, self.count / in_place) }
+    }
+
     /// Output row of row `i` of the sums.
     #[inline(always)]
     fn row(&self, i: usize) -> Option<usize> {
@@ -39,7 +54,7 @@ impl Target<'_> {
         while i < SUMS {
             if let Some(row) = self.row(i) {
                 let at = row * self.columns + self.start;
-                if !self.streams {
+                if !self.streams && !F::HALVES {
                     s.prefetch(self.out.at(at).cast_const());
                     s.prefetch(self.out.at(at).wrapping_add(TILE).cast_const());
                 }
@@ -57,6 +72,8 @@ impl Target<'_> {
 pub(crate) trait Finish<const W: usize>: Sync {
     /// Whether parts of sums may be written one after the other; if not, the left side must be [whole](super::RowBlocks::whole).
     const ADDS: bool;
+    /// Whether it writes bf16, two in each place of the output. Blocks are 32 columns wide then.
+    const HALVES: bool;
 
     /// What it reads at each output's place.
     fn reads(&self) -> Option<&[f32]>;
@@ -70,10 +87,11 @@ pub(crate) trait Finish<const W: usize>: Sync {
 
 /// Sums with what a product adds to them.
 #[derive(Clone, Copy)]
-pub(crate) struct Plain<'a>(pub(crate) Epilogue<'a>);
+pub(crate) struct Plain<'a, const HALVES: bool>(pub(crate) Epilogue<'a>);
 
-impl Finish<1> for Plain<'_> {
-    const ADDS: bool = true;
+impl<const HALVES: bool> Finish<1> for Plain<'_, HALVES> {
+    const ADDS: bool = !HALVES;
+    const HALVES: bool = HALVES;
 
     fn reads(&self) -> Option<&[f32]> {
         self.0.residual
@@ -87,7 +105,7 @@ impl Finish<1> for Plain<'_> {
                 let sums = &sums[i * SUMS..][..to.count];
                 let at = row * to.columns + to.start;
                 // SAFETY: the caller's promise.
-                let out = unsafe { to.out.part(at, to.count) };
+                let out = unsafe { to.row_of::<HALVES>(row) };
                 let first = !to.adds;
                 let epilogue = &self.0;
                 let addend = [
@@ -103,7 +121,11 @@ impl Finish<1> for Plain<'_> {
                         .filter(|_| first)
                         .map(|from| &from[at..][..to.count]),
                 ];
-                add_rows(s, sums, addend, [to.adds, to.streams], out);
+                if HALVES {
+                    add_rounded(s, sums, addend, to.streams, out);
+                } else {
+                    add_rows(s, sums, addend, [to.adds, to.streams], out);
+                }
             }
             i += 1;
         }
@@ -141,17 +163,89 @@ fn add_rows<S: Words>(
     }
 }
 
+/// `out = sums + addends` as bf16, two in each place of `out`; rows of 32.
+#[inline(always)]
+fn add_rounded<S: Words>(
+    s: S,
+    sums: &[f32],
+    addends: [Option<&[f32]>; 3],
+    streams: bool,
+    out: &mut [f32],
+) {
+    assert!(
+        sums.len() == SUMS && out.len() == SUMS / 2,
+        "halves of a narrow block, this is a bug"
+    );
+    let mut i = 0;
+    while i < SUMS {
+        // SAFETY: sums and addends have 32 values, `out` 16 places.
+        unsafe {
+            let mut v = [s.splat(0.0); 2];
+            let mut k = 0;
+            while k < 2 {
+                let at = i + k * S::LANES;
+                v[k] = s.load(sums.as_ptr().add(at));
+                let mut j = 0;
+                while j < addends.len() {
+                    if let Some(addend) = addends[j] {
+                        v[k] = s.add(v[k], s.load(addend.as_ptr().add(at)));
+                    }
+                    j += 1;
+                }
+                k += 1;
+            }
+            put_halves(s, out.as_mut_ptr().add(i / 2), v, streams);
+        }
+        i += 2 * S::LANES;
+    }
+}
+
 /// `(values + bias) * gelu(gates + bias)`.
 #[derive(Clone, Copy)]
-pub(crate) struct Gates<'a> {
+pub(crate) struct Gates<'a, const HALVES: bool> {
     /// Of the values and of the gates.
     pub(crate) bias: Option<[&'a [f32]; 2]>,
     /// Whether to compute the gates as precisely as f32 can.
     pub(crate) exact: bool,
 }
 
-impl Finish<2> for Gates<'_> {
+impl<const HALVES: bool> Gates<'_, HALVES> {
+    /// A vector of `count` results from place `at` of both sums and place `column` of the bias on.
+    ///
+    /// # Safety
+    /// So many are there.
+    #[inline(always)]
+    unsafe fn gated<S: Words>(
+        &self,
+        s: S,
+        sums: &[[f32; SUMS * SUMS]; 2],
+        (at, column, count): (usize, usize, usize),
+    ) -> S::V {
+        let mut v = [s.splat(0.0); 2];
+        let mut k = 0;
+        while k < 2 {
+            // SAFETY: the caller's promise.
+            unsafe {
+                v[k] = s.load(sums[k].as_ptr().add(at));
+                if let Some(bias) = self.bias {
+                    let bias = &bias[k][column..][..count];
+                    v[k] = s.add(v[k], load(s, bias.as_ptr(), count));
+                }
+            }
+            k += 1;
+        }
+        let gate = if self.exact {
+            gelu(s, v[1])
+        } else {
+            gelu_coarse(s, v[1])
+        };
+        s.mul(v[0], gate)
+    }
+}
+
+impl<const HALVES: bool> Finish<2> for Gates<'_, HALVES> {
     const ADDS: bool = false;
+    const HALVES: bool = HALVES;
 
     fn reads(&self) -> Option<&[f32]> {
         None
@@ -163,35 +257,43 @@ impl Finish<2> for Gates<'_> {
         while i < SUMS {
             if let Some(row) = to.row(i) {
                 // SAFETY: the caller's promise.
-                let out = unsafe { to.out.part(row * to.columns + to.start, to.count) };
+                let out = unsafe { to.row_of::<HALVES>(row) };
                 let mut j = 0;
                 while j < to.count {
-                    let count = S::LANES.min(to.count - j);
+                    let (at, column) = (i * SUMS + j, to.start + j);
                     // SAFETY: `count` elements are left of the output's part, of both sums' rows and, from column `start + j`
-                    // on, of both biases, by the slices.
+                    // on, of both biases, by the slices; halves come in rows of 32.
                     unsafe {
-                        let mut v = [s.splat(0.0); 2];
-                        let mut k = 0;
-                        while k < 2 {
-                            v[k] = s.load(sums[k].as_ptr().add(i * SUMS + j));
-                            if let Some(bias) = self.bias {
-                                let bias = &bias[k][to.start + j..][..count];
-                                v[k] = s.add(v[k], load(s, bias.as_ptr(), count));
-                            }
-                            k += 1;
-                        }
-                        let gate = if self.exact {
-                            gelu(s, v[1])
+                        if HALVES {
+                            let next = (at + S::LANES, column + S::LANES, S::LANES);
+                            let first = self.gated(s, sums, (at, column, S::LANES));
+                            let v = [first, self.gated(s, sums, next)];
+                            put_halves(s, out.as_mut_ptr().add(j / 2), v, to.streams);
+                            j += 2 * S::LANES;
                         } else {
-                            gelu_coarse(s, v[1])
-                        };
-                        let gated = s.mul(v[0], gate);
-                        put(s, out.as_mut_ptr().add(j), gated, count, to.streams);
+                            let count = S::LANES.min(to.count - j);
+                            let v = self.gated(s, sums, (at, column, count));
+                            put(s, out.as_mut_ptr().add(j), v, count, to.streams);
+                            j += count;
+                        }
                     }
-                    j += count;
                 }
             }
             i += 1;
+        }
+    }
+}
+
+/// # Safety
+/// `to` has a vector of writable places, for two vectors of values.
+#[inline(always)]
+unsafe fn put_halves<S: Words>(s: S, to: *mut f32, [first, second]: [S::V; 2], streams: bool) {
+    // SAFETY: the caller's promise; a place takes two bf16.
+    unsafe {
+        if streams {
+            s.stream_bf16(to.cast(), first, second);
+        } else {
+            s.store_bf16(to.cast(), first, second);
         }
     }
 }

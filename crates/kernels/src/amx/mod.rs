@@ -21,7 +21,7 @@ pub(crate) use blocks::Values;
 pub(crate) use finish::{Gates, Plain};
 pub(crate) use map::{Map, Pixels};
 pub(crate) use probe::Probe;
-pub(crate) use rows::RowBlocks;
+pub(crate) use rows::{Read, RowBlocks, with_lines};
 pub(crate) use run::{Work, run};
 pub(crate) use split::split_matrix;
 pub(crate) use unit::{Fetch, HalfSums, Step, Sums, Tiles, request};

@@ -6,7 +6,9 @@ use super::blocks::{Blocks, TileRows, Values, plane_words};
 use super::unit::Step;
 use super::{SUMS, TILE};
 use crate::half::BLOCK;
-use crate::matmul::LeftSide;
+use crate::isa::{Isa, dispatch};
+use crate::matmul::{Input, LeftSide, Strided};
+use crate::norm::{LayerNorm, LayerRows};
 
 /// Elements of a plane's position.
 pub(super) const DEEP: usize = 2 * BLOCK;
@@ -19,10 +21,124 @@ pub(super) const BYTES: usize = 1344 * 1024;
 /// Planes rounded at once, so that a long sum leaves room for rows.
 const PLANES: usize = 80;
 
+/// Where rows come from.
+pub(crate) trait Lines: Sync {
+    /// Writes a part of a row into planes of `plane` words; `room` is the caller's, to work in.
+    fn round(
+        &self,
+        place: (usize, Range<usize>),
+        values: Values,
+        planes: (&mut [u32], usize),
+        room: &mut Vec<f32>,
+    );
+}
+
+/// Rows of a left side that has one place.
+#[derive(Debug)]
+pub(crate) struct Read<'a, L>(pub(crate) &'a L);
+
+impl<'x, L: LeftSide<'x>> Lines for Read<'_, L> {
+    fn round(
+        &self,
+        (row, part): (usize, Range<usize>),
+        values: Values,
+        (to, plane): (&mut [u32], usize),
+        _: &mut Vec<f32>,
+    ) {
+        let from = &self.0.run(self.0.row(row), self.0.tap(0))[part];
+        values.round(from, to, plane);
+    }
+}
+
+/// Rows to be normed: as each is read once, this costs no pass over memory.
+impl Lines for LayerNorm<'_> {
+    fn round(
+        &self,
+        (row, part): (usize, Range<usize>),
+        values: Values,
+        (to, plane): (&mut [u32], usize),
+        room: &mut Vec<f32>,
+    ) {
+        let dim = self.weight.len();
+        room.resize(dim, 0.0);
+        let rows = LayerRows {
+            call: self,
+            x: &self.x[row * dim..][..dim],
+            out: room,
+        };
+        dispatch(Isa::Amx, rows);
+        values.round(&room[part], to, plane);
+    }
+}
+
+/// Rows of so many values that are bf16 already, two in each place.
+struct HalfLines<'a>(&'a [f32], usize);
+
+impl Lines for HalfLines<'_> {
+    fn round(
+        &self,
+        (row, part): (usize, Range<usize>),
+        _: Values,
+        (to, plane): (&mut [u32], usize),
+        _: &mut Vec<f32>,
+    ) {
+        let from = &self.0[row * self.1 / 2..][part.start / 2..part.end / 2];
+        for (block, from) in from.chunks(BLOCK).enumerate() {
+            let to = &mut to[block * plane..][..BLOCK];
+            let (to, rest) = to.split_at_mut(from.len());
+            to.iter_mut()
+                .zip(from)
+                .for_each(|(to, from)| *to = from.to_bits());
+            if !rest.is_empty() {
+                rest.fill(0);
+            }
+        }
+    }
+}
+
+/// Rows side by side of several matrices, each with its columns, whole planes.
+struct JoinedLines<'a>(&'a [(&'a [f32], usize)]);
+
+impl Lines for JoinedLines<'_> {
+    fn round(
+        &self,
+        (row, part): (usize, Range<usize>),
+        values: Values,
+        (to, plane): (&mut [u32], usize),
+        _: &mut Vec<f32>,
+    ) {
+        let mut first = 0;
+        for &(data, columns) in self.0 {
+            let here = part.start.max(first)..part.end.min(first + columns);
+            if !here.is_empty() {
+                let from = &data[row * columns..][here.start - first..here.end - first];
+                let planes = (here.start - part.start) / DEEP;
+                let to = &mut to[planes * plane * values.parts()..];
+                values.round(from, to, plane);
+            }
+            first += columns;
+        }
+    }
+}
+
+/// Hands `body` the rows of an input, plain values `stride` apart and `len` in number.
+pub(crate) fn with_lines(
+    input: &Input<'_>,
+    (stride, len): (usize, usize),
+    body: impl FnOnce(&dyn Lines),
+) {
+    match *input {
+        Input::Values(x) => body(&Read(&Strided { x, stride, len })),
+        Input::Normed(norm) => body(&norm),
+        Input::Halves(x) => body(&HalfLines(x, len)),
+        Input::Joined(parts) => body(&JoinedLines(parts)),
+    }
+}
+
 /// Rows of `len` values each.
 #[derive(Clone, Copy)]
-pub(crate) struct RowBlocks<'a, L> {
-    left: &'a L,
+pub(crate) struct RowBlocks<'a> {
+    left: &'a dyn Lines,
     rows: usize,
     len: usize,
     values: Values,
@@ -32,10 +148,10 @@ pub(crate) struct RowBlocks<'a, L> {
     high: usize,
 }
 
-impl<'a, L> RowBlocks<'a, L> {
+impl<'a> RowBlocks<'a> {
     /// `rows` of `len` values, which meet `columns`.
     pub(crate) fn new(
-        left: &'a L,
+        left: &'a dyn Lines,
         rows: usize,
         (len, columns): (usize, usize),
         values: Values,
@@ -72,7 +188,7 @@ impl<'a, L> RowBlocks<'a, L> {
     }
 }
 
-impl<'x, L: LeftSide<'x>> Blocks for RowBlocks<'_, L> {
+impl Blocks for RowBlocks<'_> {
     fn count(&self) -> usize {
         self.rows.div_ceil(self.high)
     }
@@ -115,9 +231,11 @@ impl<'x, L: LeftSide<'x>> Blocks for RowBlocks<'_, L> {
         }
         let step = self.plane();
         let part = planes.start * DEEP..self.len.min(planes.end * DEEP);
+        let mut room = Vec::new();
         for (i, row) in self.of(block).enumerate() {
-            let from = &self.left.run(self.left.row(row), self.left.tap(0))[part.clone()];
-            self.values.round(from, &mut to[i * BLOCK..], step);
+            let to = &mut to[i * BLOCK..];
+            let place = (row, part.clone());
+            self.left.round(place, self.values, (to, step), &mut room);
         }
     }
 

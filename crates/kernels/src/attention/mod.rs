@@ -12,6 +12,7 @@ mod pack;
 mod softmax;
 
 use crate::error::{Result, check, check_len, product};
+use crate::isa::Isa;
 
 /// Which keys a query may see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +73,8 @@ pub fn attention(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
 pub fn attention_bf16(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
     if check_sizes(call, out)? {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if crate::isa::Isa::current() == crate::isa::Isa::Amx {
-            amx::run(call, out);
+        if Isa::current() == Isa::Amx && call.scale >= 0.0 {
+            amx::run::<false>(call, out);
             return Ok(());
         }
         bf16::run(call, out);
@@ -81,12 +82,53 @@ pub fn attention_bf16(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
+/// Whether [`attention_halves`] takes heads of `head_dim` channels here.
+pub fn takes_halves(head_dim: usize) -> bool {
+    cfg!(target_os = "linux") && Isa::current() == Isa::Amx && head_dim.is_multiple_of(2)
+}
+
+/// As [`attention_bf16`] where `q`, `k`, `v` and `out` hold bf16, two in each place; strides count values, an even number. Where
+/// [`takes_halves`] says so only.
+///
+/// # Errors
+/// As [`attention`], and where it does not.
+pub fn attention_halves(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
+    let takes = takes_halves(call.head_dim);
+    check(OP, "head_dim", takes, "even heads and AMX", call.head_dim)?;
+    check(
+        OP,
+        "scale",
+        call.scale >= 0.0,
+        "one of 0 or more for halves",
+        0,
+    )?;
+    let strides = call.q_stride | call.k_stride | call.v_stride;
+    check(
+        OP,
+        "stride",
+        strides.is_multiple_of(2),
+        "even ones for halves",
+        strides,
+    )?;
+    if check_places(call, out, 2)? {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        amx::run::<true>(call, out);
+    }
+    Ok(())
+}
+
+const OP: &str = "attention";
+
 /// Checks a call; whether there is anything to compute.
 fn check_sizes(call: &Attention<'_>, out: &[f32]) -> Result<bool> {
-    const OP: &str = "attention";
+    check_places(call, out, 1)
+}
+
+/// The same for so many values in a place.
+fn check_places(call: &Attention<'_>, out: &[f32], in_place: usize) -> Result<bool> {
     let dim = product(OP, "heads", &[call.heads, call.head_dim])?;
     let len = product(OP, "out", &[call.batch, call.queries, dim])?;
-    check_len(OP, "out", out.len(), len)?;
+    check_len(OP, "out", out.len(), len / in_place)?;
     if len == 0 {
         return Ok(false);
     }
@@ -108,7 +150,7 @@ fn check_sizes(call: &Attention<'_>, out: &[f32]) -> Result<bool> {
         check(
             OP,
             name,
-            data.len() >= needed,
+            data.len() >= needed / in_place,
             "batch * rows * stride elements (the last row may end early)",
             data.len(),
         )?;

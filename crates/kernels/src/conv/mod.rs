@@ -237,7 +237,7 @@ fn compute(
                     left: &map,
                     weights: [weight.panels()],
                 };
-                amx::run(&work, &amx::Plain(epilogue), out);
+                amx::run(&work, &amx::Plain::<false>(epilogue), out);
                 return Ok(());
             }
             assert!(phase.is_none(), "phases without AMX, this is a bug");

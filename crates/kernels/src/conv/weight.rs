@@ -121,6 +121,14 @@ impl ConvWeight {
         Ok(Self { phases, ..packed })
     }
 
+    /// The weight as that of a linear layer, which a window of one pixel is.
+    pub fn as_matrix(&self) -> Option<&PackedMatrix> {
+        match &self.form {
+            Form::Matrix(matrix) if self.shape.kernel_h * self.shape.kernel_w == 1 => Some(matrix),
+            _ => None,
+        }
+    }
+
     /// The sizes it was packed with.
     pub fn shape(&self) -> ConvShape {
         self.shape

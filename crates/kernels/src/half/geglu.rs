@@ -12,7 +12,7 @@ use crate::elementwise::Geglu;
 use crate::error::{Result, check, check_len, product};
 use crate::isa::{Isa, dispatch};
 use crate::lanes::Zip;
-use crate::matmul::{Contiguous, Epilogue, Linear, PANEL, PackedMatrix, Store, order_of_rows};
+use crate::matmul::{Contiguous, Epilogue, Input, PANEL, Store, Strided, order_of_rows};
 use crate::scratch;
 use crate::shared::SharedMut;
 
@@ -89,6 +89,29 @@ impl PackedGeglu {
         "geglu-bf16"
     }
 
+    fn on_amx(&self) -> bool {
+        self.value.order == Order::Tiles
+    }
+
+    /// Whether a product with this weight reads such rows.
+    pub fn takes(&self, input: &Input<'_>) -> bool {
+        match input {
+            Input::Values(_) => true,
+            Input::Normed(_) => self.on_amx(),
+            Input::Halves(_) => self.writes_halves(),
+            Input::Joined(_) => false,
+        }
+    }
+
+    /// Whether [`linear_geglu_halves`] takes this weight.
+    pub fn writes_halves(&self) -> bool {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if self.values == amx::Values::Split {
+            return false;
+        }
+        self.on_amx() && self.inner().is_multiple_of(PANEL)
+    }
+
     /// Columns of the result.
     pub fn inner(&self) -> usize {
         self.value.columns
@@ -105,11 +128,13 @@ impl PackedGeglu {
     }
 }
 
+const OP: &str = "linear_geglu";
+
 /// One call of [`linear_geglu`].
 #[derive(Clone, Copy, Debug)]
 pub struct LinearGeglu<'a> {
     /// `(rows, in_features)`, contiguous.
-    pub x: &'a [f32],
+    pub x: Input<'a>,
     /// Number of rows.
     pub rows: usize,
     /// Packed weight.
@@ -123,48 +148,78 @@ pub struct LinearGeglu<'a> {
 /// # Errors
 /// A length does not fit the sizes.
 pub fn linear_geglu(call: &LinearGeglu<'_>, out: &mut [f32]) -> Result<()> {
-    const OP: &str = "linear_geglu";
     let (inner, k) = (call.weight.inner(), call.weight.in_features());
-    check_len(OP, "x", call.x.len(), product(OP, "x", &[call.rows, k])?)?;
-    check_len(
-        OP,
-        "out",
-        out.len(),
-        product(OP, "out", &[call.rows, inner])?,
-    )?;
-    if let Some(bias) = call.bias {
-        check(
-            OP,
-            "bias",
-            bias.len() == 2 * inner,
-            "2 * inner elements",
-            bias.len(),
-        )?;
+    let len = product(OP, "out", &[call.rows, inner])?;
+    check_len(OP, "out", out.len(), len)?;
+    call.check()?;
+    match call.x {
+        _ if out.is_empty() => {}
+        Input::Values(x) if !call.weight.on_amx() => {
+            let (stride, len) = (k, k);
+            compute(call, Strided { x, stride, len }, out);
+        }
+        _ => call.run_on_amx::<false>(out),
     }
-    if out.is_empty() {
-        return Ok(());
-    }
-    // Only the rows' places are read from it, never the weight.
-    let none = PackedMatrix::from_out_in(&[], 0, k)?;
-    let left = &Linear::new(call.x, call.rows, &none);
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if call.weight.value.order == Order::Tiles {
-        let values = call.weight.values;
-        let work = amx::Work {
-            left: &amx::RowBlocks::new(&left, call.rows, (k, 2 * inner), values).whole(),
-            weights: [call.weight.value.panels(), call.weight.gate.panels()],
-        };
-        let bias = call.bias.map(|bias| bias.split_at(inner).into());
-        let exact = values == amx::Values::Split;
-        amx::run(&work, &amx::Gates { bias, exact }, out);
-        return Ok(());
-    }
-    compute(call, left, out);
     Ok(())
 }
 
+/// The same with `out` as bf16, two values in each place, for a reader that would round them. Weights that
+/// [write](PackedGeglu::writes_halves) them only.
+///
+/// # Errors
+/// As [`linear_geglu`], and the weight does not write halves.
+pub fn linear_geglu_halves(call: &LinearGeglu<'_>, out: &mut [f32]) -> Result<()> {
+    let inner = call.weight.inner();
+    let writes = call.weight.writes_halves();
+    check(OP, "weight", writes, "one that writes halves", inner)?;
+    let len = product(OP, "out", &[call.rows, inner])?;
+    check_len(OP, "out", out.len(), len / 2)?;
+    call.check()?;
+    if !out.is_empty() {
+        call.run_on_amx::<true>(out);
+    }
+    Ok(())
+}
+
+impl LinearGeglu<'_> {
+    /// Checks all but the output.
+    fn check(&self) -> Result<()> {
+        let (inner, k) = (self.weight.inner(), self.weight.in_features());
+        if let Input::Values(x) = self.x {
+            check_len(OP, "x", x.len(), product(OP, "x", &[self.rows, k])?)?;
+        }
+        self.x.check(OP, (self.rows, k), k)?;
+        let takes = self.weight.takes(&self.x);
+        check(OP, "x", takes, "plain values for this weight", k)?;
+        match self.bias {
+            Some(bias) => check_len(OP, "bias", bias.len(), 2 * inner),
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn run_on_amx<const HALVES: bool>(&self, out: &mut [f32]) {
+        let weight = self.weight;
+        let (inner, k, values) = (weight.inner(), weight.in_features(), weight.values);
+        amx::with_lines(&self.x, (k, k), |lines| {
+            let work = amx::Work {
+                left: &amx::RowBlocks::new(lines, self.rows, (k, 2 * inner), values).whole(),
+                weights: [weight.value.panels(), weight.gate.panels()],
+            };
+            let bias = self.bias.map(|bias| bias.split_at(inner).into());
+            let exact = values == amx::Values::Split;
+            amx::run(&work, &amx::Gates::<HALVES> { bias, exact }, out);
+        });
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    fn run_on_amx<const HALVES: bool>(&self, _: &mut [f32]) {
+        unreachable!("a weight for AMX without AMX, this is a bug");
+    }
+}
+
 /// Values and gates tile by tile, on vectors.
-fn compute(call: &LinearGeglu<'_>, left: &Linear<'_>, out: &mut [f32]) {
+fn compute(call: &LinearGeglu<'_>, left: Strided<'_>, out: &mut [f32]) {
     let isa = Isa::current();
     let (inner, k) = (call.weight.inner(), call.weight.in_features());
     let across = inner.div_ceil(COLUMNS);

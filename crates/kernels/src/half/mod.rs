@@ -12,13 +12,29 @@ mod pack;
 mod product;
 mod tile;
 
+use crate::error::{Result, check_len};
+
 pub(crate) use convert::Convert;
-pub use geglu::{LinearGeglu, PackedGeglu, linear_geglu};
+pub use geglu::{LinearGeglu, PackedGeglu, linear_geglu, linear_geglu_halves};
 pub(crate) use kind::{F32, I16, Kind};
 pub(crate) use micro::{Finish, Piece, strip_rows};
 pub(crate) use pack::{BLOCK, HalfMatrix, HalfPanels, Order, half_len, padded_words};
 pub(crate) use product::{HalfProduct, half_product};
 pub(crate) use tile::{HalfTile, run_tile};
+
+/// bf16, two in each place, as f32: `out` has twice the length of `halves`.
+///
+/// # Errors
+/// The lengths do not fit.
+pub fn widen_halves(halves: &[f32], out: &mut [f32]) -> Result<()> {
+    check_len("widen", "out", out.len(), 2 * halves.len())?;
+    for (pair, word) in out.chunks_exact_mut(2).zip(halves) {
+        let word = word.to_bits();
+        pair[0] = f32::from_bits(word << 16);
+        pair[1] = f32::from_bits(word & 0xffff_0000);
+    }
+    Ok(())
+}
 
 /// Whether AMX can be used: the CPU has it and the operating system has granted it to this process.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -63,16 +63,17 @@ pub(crate) fn half_product<'x>(
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     if product.weight.order == Order::Tiles {
         assert!(product.taps == 1, "tiles of a window, this is a bug");
+        let rows = amx::Read(left);
         let work = amx::Work {
             left: &amx::RowBlocks::new(
-                left,
+                &rows,
                 product.rows,
                 (product.len, product.weight.columns),
                 amx::Values::Bf16,
             ),
             weights: [product.weight.panels()],
         };
-        return amx::run(&work, &amx::Plain(product.epilogue), out);
+        return amx::run(&work, &amx::Plain::<false>(product.epilogue), out);
     }
     let wide = columns_of_task(product.rows);
     let across = columns.div_ceil(wide);

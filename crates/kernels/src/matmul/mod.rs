@@ -1,11 +1,14 @@
 //! Linear layers: `out[rows, n] = x[rows, k] . W^T (+ bias) (+ residual)`, W given as torch stores it, `[n, k]`.
 
+mod input;
 mod micro;
 mod pack;
 mod tile;
 
 use rayon::prelude::*;
 
+pub use input::Input;
+pub(crate) use input::Strided;
 pub(crate) use micro::Store;
 pub use pack::PackedMatrix;
 pub(crate) use pack::{
@@ -23,8 +26,8 @@ use crate::shared::SharedMut;
 /// One call of [`linear`].
 #[derive(Clone, Copy, Debug)]
 pub struct Linear<'a> {
-    /// `(rows, in_features)`, rows `x_stride` apart.
-    pub x: &'a [f32],
+    /// `(rows, in_features)`, plain values in rows `x_stride` apart.
+    pub x: Input<'a>,
     /// Number of rows.
     pub rows: usize,
     /// Elements from one row of `x` to the next; at least `in_features`.
@@ -41,7 +44,7 @@ impl<'a> Linear<'a> {
     /// A plain product of contiguous `x: (rows, in_features)`, nothing added.
     pub fn new(x: &'a [f32], rows: usize, weight: &'a PackedMatrix) -> Self {
         Self {
-            x,
+            x: x.into(),
             rows,
             x_stride: weight.in_features(),
             weight,
@@ -54,53 +57,89 @@ impl<'a> Linear<'a> {
 /// Computes `out = x . W^T + bias + residual`; `out: (rows, out_features)`, contiguous.
 ///
 /// # Errors
-/// A length does not fit the sizes.
+/// A length does not fit the sizes, or the weight does not [take](PackedMatrix::takes) the input.
 pub fn linear(call: &Linear<'_>, out: &mut [f32]) -> Result<()> {
-    const OP: &str = "linear";
-    let (n, k) = (call.weight.out_features(), call.weight.in_features());
-    check(
-        OP,
-        "x_stride",
-        call.x_stride >= k,
-        "at least in_features",
-        call.x_stride,
-    )?;
+    let n = call.weight.out_features();
     let len = product(OP, "out", &[call.rows, n])?;
     check_len(OP, "out", out.len(), len)?;
-    let needed = if call.rows == 0 {
-        0
-    } else {
-        product(OP, "x", &[call.rows - 1, call.x_stride])?.saturating_add(k)
-    };
-    check(
-        OP,
-        "x",
-        call.x.len() >= needed,
-        "at least (rows - 1) * x_stride + in_features elements",
-        call.x.len(),
-    )?;
-    let epilogue = Epilogue {
-        bias: call.bias,
-        residual: call.residual,
-        row_bias: None,
-    };
-    epilogue.check(OP, n, len)?;
-    product_with(call.weight, (call.rows, 1, k), epilogue, &call, out);
+    let epilogue = call.check(len)?;
+    let k = call.weight.in_features();
+    match call.x {
+        Input::Values(x) => {
+            let left = Strided {
+                x,
+                stride: call.x_stride,
+                len: k,
+            };
+            product_with(call.weight, (call.rows, 1, k), epilogue, &left, out);
+        }
+        prepared => call.run_prepared::<false>(&prepared, epilogue, out),
+    }
     Ok(())
 }
 
-impl<'a> LeftSide<'a> for &Linear<'a> {
-    type Row = usize;
-    type Tap = ();
+/// The same with `out` as bf16, two values in each place, for a reader that would round them. Weights that
+/// [write](PackedMatrix::writes_halves) them only.
+///
+/// # Errors
+/// As [`linear`], and the weight does not write halves.
+pub fn linear_halves(call: &Linear<'_>, out: &mut [f32]) -> Result<()> {
+    let n = call.weight.out_features();
+    let len = product(OP, "out", &[call.rows, n])?;
+    let writes = call.weight.writes_halves();
+    check(OP, "weight", writes, "one that writes halves", n)?;
+    check_len(OP, "out", out.len(), len / 2)?;
+    let epilogue = call.check(len)?;
+    call.run_prepared::<true>(&call.x, epilogue, out);
+    Ok(())
+}
 
-    fn row(&self, row: usize) -> usize {
-        row * self.x_stride
+const OP: &str = "linear";
+
+impl<'a> Linear<'a> {
+    /// Checks all but the output, which has `len` values, and tells what is added.
+    fn check(&self, len: usize) -> Result<Epilogue<'a>> {
+        let (n, k) = (self.weight.out_features(), self.weight.in_features());
+        let stride = self.x_stride;
+        check(OP, "x_stride", stride >= k, "at least in_features", stride)?;
+        self.x.check(OP, (self.rows, k), stride)?;
+        let takes = self.weight.takes(&self.x);
+        check(OP, "x", takes, "plain values for this weight", k)?;
+        let epilogue = Epilogue {
+            bias: self.bias,
+            residual: self.residual,
+            row_bias: None,
+        };
+        epilogue.check(OP, n, len)?;
+        Ok(epilogue)
     }
 
-    fn tap(&self, _: usize) {}
+    /// The product on AMX, whatever the input.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn run_prepared<const HALVES: bool>(
+        &self,
+        input: &Input<'_>,
+        epilogue: Epilogue<'_>,
+        out: &mut [f32],
+    ) {
+        let Some((weight, values)) = self.weight.halves() else {
+            unreachable!("a weight for other rows, this is a bug");
+        };
+        let len = self.weight.in_features();
+        amx::with_lines(input, (self.x_stride, len), |lines| {
+            let sizes = (len, weight.columns);
+            let left = amx::RowBlocks::new(lines, self.rows, sizes, values);
+            let work = amx::Work {
+                left: &if HALVES { left.whole() } else { left },
+                weights: [weight.panels()],
+            };
+            amx::run(&work, &amx::Plain::<HALVES>(epilogue), out);
+        });
+    }
 
-    fn run(&self, start: usize, (): ()) -> &'a [f32] {
-        &self.x[start..][..self.weight.in_features()]
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    fn run_prepared<const HALVES: bool>(&self, _: &Input<'_>, _: Epilogue<'_>, _: &mut [f32]) {
+        unreachable!("a weight for AMX without AMX, this is a bug");
     }
 }
 
@@ -208,11 +247,12 @@ pub(crate) fn product_with<'x>(
             if out.is_empty() {
                 return;
             }
+            let lines = amx::Read(left);
             let work = amx::Work {
-                left: &amx::RowBlocks::new(left, rows, (len, weight.columns), amx::Values::Split),
+                left: &amx::RowBlocks::new(&lines, rows, (len, weight.columns), amx::Values::Split),
                 weights: [weight.panels()],
             };
-            amx::run(&work, &amx::Plain(epilogue), out);
+            amx::run(&work, &amx::Plain::<false>(epilogue), out);
         }
     }
 }

@@ -222,6 +222,26 @@ impl PackedMatrix {
         }
     }
 
+    /// Whether products are formed by AMX.
+    pub(crate) fn on_amx(&self) -> bool {
+        match &self.form {
+            Packed::F32(_) => false,
+            Packed::Bf16(matrix) => matrix.order == Order::Tiles,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Packed::Split(_) => true,
+        }
+    }
+
+    /// Whether a product rounds its left side to bf16.
+    pub(crate) fn rounds(&self) -> bool {
+        matches!(self.form, Packed::Bf16(_))
+    }
+
+    /// Whether [`linear_halves`](crate::linear_halves) takes this weight.
+    pub fn writes_halves(&self) -> bool {
+        self.on_amx() && self.rounds() && self.out_features.is_multiple_of(PANEL)
+    }
+
     /// The matrix, where it is of bf16, and what its values are.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     pub(crate) fn halves(&self) -> Option<(&HalfMatrix, crate::amx::Values)> {

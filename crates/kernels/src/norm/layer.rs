@@ -49,10 +49,10 @@ pub fn layer_norm(call: &LayerNorm<'_>, out: &mut [f32]) -> Result<()> {
 }
 
 /// Some rows.
-struct LayerRows<'a> {
-    call: &'a LayerNorm<'a>,
-    x: &'a [f32],
-    out: &'a mut [f32],
+pub(crate) struct LayerRows<'a> {
+    pub(crate) call: &'a LayerNorm<'a>,
+    pub(crate) x: &'a [f32],
+    pub(crate) out: &'a mut [f32],
 }
 
 impl Op for LayerRows<'_> {

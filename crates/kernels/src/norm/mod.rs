@@ -5,6 +5,8 @@ mod group_lanes;
 mod layer;
 
 pub use group::{GroupAffine, GroupNorm, Normed, group_norm};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(crate) use layer::LayerRows;
 pub use layer::{LayerNorm, layer_norm};
 
 /// What follows a normalisation.

@@ -109,6 +109,15 @@ pub(crate) trait Words: Simd {
     /// # Safety
     /// `to` is valid for writes of `2 * LANES` u16.
     unsafe fn store_bf16(self, to: *mut u16, first: Self::V, second: Self::V);
+    /// The same past the caches, as [`Self::stream`].
+    ///
+    /// # Safety
+    /// As for [`Self::store_bf16`].
+    #[inline(always)]
+    unsafe fn stream_bf16(self, to: *mut u16, first: Self::V, second: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_bf16(to, first, second) };
+    }
     /// Writes `2 * LANES` values, each of at most 32767 in size, as the nearest i16: `first`, then `second`.
     ///
     /// # Safety

@@ -262,6 +262,19 @@ impl<const DOT: bool> Words for Avx512<DOT> {
     }
 
     #[inline(always)]
+    unsafe fn stream_bf16(self, to: *mut u16, first: Self::V, second: Self::V) {
+        // SAFETY: as for `store_bf16`; the instruction wants whole lines.
+        unsafe {
+            if DOT && to.addr().is_multiple_of(64) {
+                let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                _mm512_stream_ps(to.cast(), _mm512_castsi512_ps(both));
+            } else {
+                self.store_bf16(to, first, second);
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store_i16(self, to: *mut u16, first: Self::V, second: Self::V) {
         // SAFETY: the token proves the features; the caller vouches for the places.
         unsafe { store_low_halves(to, _mm512_cvtps_epi32(first), _mm512_cvtps_epi32(second)) }

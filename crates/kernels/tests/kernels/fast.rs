@@ -142,7 +142,7 @@ fn gates_of_long_sums_reach_their_ratio() {
         for (weight, bar) in &weights {
             let mut out = vec![f32::NAN; rows * inner];
             let call = LinearGeglu {
-                x: &x,
+                x: x.as_slice().into(),
                 rows,
                 weight,
                 bias: None,
@@ -186,7 +186,7 @@ fn bf16_gated_layers_reach_their_ratio() {
             for bias in [None, Some(&bias[..])] {
                 let mut out = vec![f32::NAN; rows * inner];
                 let call = LinearGeglu {
-                    x: &x,
+                    x: x.as_slice().into(),
                     rows,
                     weight: &weight,
                     bias,

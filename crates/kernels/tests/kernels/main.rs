@@ -11,6 +11,7 @@ mod layout;
 mod matmul;
 mod norm;
 mod pointwise;
+mod prepared;
 mod threads;
 
 use tintype_kernels::Isa;

@@ -96,7 +96,7 @@ fn linear_refuses_wrong_lengths() {
     assert!(
         linear(
             &Linear {
-                x: &x[..11],
+                x: x[..11].into(),
                 ..good
             },
             &mut out

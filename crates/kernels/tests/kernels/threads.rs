@@ -53,7 +53,7 @@ fn matrix_products_do_not_depend_on_threads() {
     let gated = PackedGeglu::from_out_in(&raw[..2 * 100 * k], 100, k).unwrap();
     check("linear_geglu", rows * 100, |out| {
         let call = LinearGeglu {
-            x: &x,
+            x: x.as_slice().into(),
             rows,
             weight: &gated,
             bias: None,

@@ -23,6 +23,8 @@ pub(super) struct Fold<'a> {
     /// `[groups][tall][32]`: the weighted values yet.
     pub(super) sums: &'a mut [f32],
     pub(super) values_len: usize,
+    /// What makes scores logarithms to base 2.
+    pub(super) factor: f32,
 }
 
 impl WordOp for Fold<'_> {
@@ -127,7 +129,7 @@ impl Fold<'_> {
                 let new = s.max(s.max(new[0], new[1]), s.max(new[2], new[3]));
                 s.store(largest.as_mut_ptr().add(lane), new);
                 if start > 0 && s.sum(s.sub(new, old)) != 0.0 {
-                    let factor = s.exp2(s.sub(old, new));
+                    let factor = s.exp2(s.mul(s.sub(old, new), s.splat(self.factor)));
                     let mut row = 0;
                     while row < self.block.side.sizes.tall {
                         let to = sums[row * SUMS + lane..].as_mut_ptr();
@@ -140,7 +142,7 @@ impl Fold<'_> {
         }
     }
 
-    /// `weights = 2^(scores - largest)` of sixteen keys.
+    /// `weights = 2^(factor * (scores - largest))` of sixteen keys.
     #[inline(always)]
     fn weigh<S: Words>(&mut self, s: S, group: usize, tile: usize) {
         let largest = &self.largest[group * SUMS..][..SUMS];
@@ -152,12 +154,13 @@ impl Fold<'_> {
         while lane < SUMS {
             // SAFETY: rows of 32 lanes, of which a vector starts at `lane`; 2 * pair + 1 < TILE.
             unsafe {
-                let shift = s.load(largest.as_ptr().add(lane));
+                let factor = s.splat(self.factor);
+                let shift = s.mul(s.load(largest.as_ptr().add(lane)), s.splat(-self.factor));
                 let mut pair = 0;
                 while pair < TILE / 2 {
                     let from = scores.as_ptr().add(2 * pair * SUMS + lane);
-                    let even = s.exp2(s.sub(s.load(from), shift));
-                    let odd = s.exp2(s.sub(s.load(from.add(SUMS)), shift));
+                    let even = s.exp2(s.mul_add(s.load(from), factor, shift));
+                    let odd = s.exp2(s.mul_add(s.load(from.add(SUMS)), factor, shift));
                     let to = weights
                         .as_mut_ptr()
                         .add(place + lane * BLOCK + pair * BLOCK);

@@ -77,23 +77,31 @@ impl Sizes {
 #[derive(Clone, Copy)]
 struct Side<'a> {
     call: &'a Attention<'a>,
+    /// Whether its tensors hold bf16, two in each place.
+    halves: bool,
     sizes: Sizes,
     /// Head, counted over all pictures.
     head: usize,
 }
 
 /// Rounds and packs keys and values of every head, then computes blocks of queries. Sizes are checked and not 0.
-pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
+pub(super) fn run<const HALVES: bool>(call: &Attention<'_>, out: &mut [f32]) {
     let sizes = Sizes::of(call);
     let heads = call.batch * call.heads;
     let head_len = sizes.keys() + sizes.values();
+    let side = |head| Side {
+        call,
+        halves: HALVES,
+        sizes,
+        head,
+    };
     scratch::with_words(heads * head_len, |packed| {
         packed
             .par_chunks_mut(head_len)
             .enumerate()
             .for_each(|(head, packed)| {
                 let (keys, values) = packed.split_at_mut(sizes.keys());
-                let side = Side { call, sizes, head };
+                let side = side(head);
                 dispatch_words(Isa::Amx, PackKeys(side, keys));
                 dispatch_words(Isa::Amx, PackValues(side, values));
             });
@@ -106,7 +114,7 @@ pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
             let (keys, values) =
                 packed[head * head_len..(head + 1) * head_len].split_at(sizes.keys());
             let block = Block {
-                side: Side { call, sizes, head },
+                side: side(head),
                 first,
                 rows: QUERIES.min(call.queries - first),
                 keys,
@@ -150,6 +158,7 @@ impl Block<'_> {
                 };
                 dispatch_words(Isa::Amx, queries);
             }
+            let call = self.side.call;
             largest.fill(f32::NEG_INFINITY);
             let steps: Vec<Step> = (0..self.side.sizes.deep / BLOCK)
                 .map(|i| Step {
@@ -168,6 +177,7 @@ impl Block<'_> {
                     largest,
                     sums,
                     values_len,
+                    factor: call.scale * std::f32::consts::LOG2_E,
                 },
             );
             for (group, sums) in sums.chunks_exact_mut(values_len).enumerate() {

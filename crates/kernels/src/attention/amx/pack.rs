@@ -5,6 +5,7 @@ use super::Side;
 use crate::amx::{SUMS, TILE};
 use crate::half::{BLOCK, Convert};
 use crate::isa::WordOp;
+use crate::scratch::as_words;
 use crate::shared::SharedMut;
 use crate::simd::Words;
 
@@ -20,11 +21,11 @@ impl WordOp for PackKeys<'_> {
 
     #[inline(always)]
     fn run<S: Words>(self, s: S) {
-        let Self(Side { call, sizes, head }, packed) = self;
+        let Self(side, packed) = self;
+        let Side { call, sizes, .. } = side;
         for (key, to) in packed.chunks_exact_mut(sizes.deep).enumerate() {
             if key < call.keys {
-                let from = head_row(call, call.k, call.k_stride, call.keys, head, key);
-                convert(s, from, 1.0, to);
+                side.words_of(s, (call.k, call.k_stride), (call.keys, key), to);
             } else {
                 to.fill(0);
             }
@@ -32,20 +33,49 @@ impl WordOp for PackKeys<'_> {
     }
 }
 
-/// `factor * from` in consecutive blocks.
+impl Side<'_> {
+    /// A row of the head in a tensor with so many rows a picture, as words with zeros behind them.
+    #[inline(always)]
+    fn words_of<S: Words>(
+        self,
+        s: S,
+        (data, stride): (&[f32], usize),
+        (rows, row): (usize, usize),
+        to: &mut [u32],
+    ) {
+        if self.halves {
+            let from = self.places(data, stride, rows, row);
+            copy_words(from, to);
+            to[from.len()..].fill(0);
+            return;
+        }
+        let convert = Convert {
+            from: head_row(self.call, data, stride, rows, self.head, row),
+            factor: 1.0,
+            to,
+            step: BLOCK,
+        };
+        convert.run(s);
+    }
+
+    /// The places of a row of halves.
+    #[inline(always)]
+    fn places(self, data: &[f32], stride: usize, rows: usize, row: usize) -> &[f32] {
+        let (picture, head) = (self.head / self.call.heads, self.head % self.call.heads);
+        let start = (picture * rows + row) * stride + head * self.call.head_dim;
+        &data[start / 2..][..self.call.head_dim / 2]
+    }
+}
+
 #[inline(always)]
-fn convert<S: Words>(s: S, from: &[f32], factor: f32, to: &mut [u32]) {
-    let convert = Convert {
-        from,
-        factor,
-        to,
-        step: BLOCK,
-    };
-    convert.run(s);
+fn copy_words(from: &[f32], to: &mut [u32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.to_bits();
+    }
 }
 
 /// Values, for each group of 32 keys `[tall][16]`: pairs of keys side by side in a channel's row, and in the one behind the last
-/// channel ones.
+/// channel ones. Channels of halves are in another order, the even ones first.
 pub(super) struct PackValues<'a>(pub(super) Side<'a>, pub(super) &'a mut [u32]);
 
 impl WordOp for PackValues<'_> {
@@ -53,14 +83,22 @@ impl WordOp for PackValues<'_> {
 
     #[inline(always)]
     fn run<S: Words>(self, s: S) {
-        let Self(Side { call, sizes, head }, packed) = self;
+        let Self(side, packed) = self;
+        let Side {
+            call, sizes, head, ..
+        } = side;
         let (dim, tall) = (call.head_dim, sizes.tall);
         let mut pairs = vec![0; BLOCK * tall];
         for (group, tile) in packed.chunks_exact_mut(tall * BLOCK).enumerate() {
             for (pair, to) in pairs.chunks_exact_mut(tall).enumerate() {
                 let key = group * SUMS + 2 * pair;
                 let row = |key| head_row(call, call.v, call.v_stride, call.keys, head, key);
-                if key + 1 < call.keys {
+                if side.halves && key < call.keys {
+                    let row = |key| side.places(call.v, call.v_stride, call.keys, key);
+                    let odd = (key + 1 < call.keys).then(|| row(key + 1));
+                    join_halves(row(key), odd, to);
+                    to[dim] = if odd.is_some() { ONES } else { ONE };
+                } else if key + 1 < call.keys {
                     round_pairs(s, row(key), row(key + 1), to);
                     to[dim] = ONES;
                 } else if key < call.keys {
@@ -74,6 +112,24 @@ impl WordOp for PackValues<'_> {
             }
             transpose(s, &pairs, tall, tile);
         }
+    }
+}
+
+/// Words of each channel of two rows of halves, the even channels first; without the second row, its values are 0.
+#[inline(always)]
+fn join_halves(even: &[f32], odd: Option<&[f32]>, to: &mut [u32]) {
+    let (evens, odds) = to.split_at_mut(even.len());
+    let Some(odd) = odd else {
+        for ((low, high), even) in evens.iter_mut().zip(odds).zip(even) {
+            let word = even.to_bits();
+            (*low, *high) = (word & 0xffff, word >> 16);
+        }
+        return;
+    };
+    for ((low, high), (even, odd)) in evens.iter_mut().zip(odds).zip(even.iter().zip(odd)) {
+        let (even, odd) = (even.to_bits(), odd.to_bits());
+        *low = even & 0xffff | odd << 16;
+        *high = even >> 16 | odd & 0xffff_0000;
     }
 }
 
@@ -127,7 +183,7 @@ fn round_pairs<S: Words>(s: S, even: &[f32], odd: &[f32], to: &mut [u32]) {
     }
 }
 
-/// Queries of a group as a right side in the order of tiles, times the factor that makes scores logarithms to base 2; zeros behind the last.
+/// Queries of a group as a right side in the order of tiles; zeros behind the last.
 pub(super) struct PackQueries<'a> {
     pub(super) side: Side<'a>,
     pub(super) first: usize,
@@ -139,19 +195,18 @@ impl WordOp for PackQueries<'_> {
 
     #[inline(always)]
     fn run<S: Words>(self, s: S) {
-        let Side { call, sizes, head } = self.side;
+        let Side { call, sizes, .. } = self.side;
         let deep = sizes.deep;
         assert!(
             self.to.len() == deep * SUMS && deep.is_multiple_of(BLOCK),
             "sizes of queries disagree, this is a bug"
         );
         let mut rows = vec![0; deep * SUMS];
-        let factor = call.scale * std::f32::consts::LOG2_E;
         let there = SUMS.min(call.queries - self.first);
         for (lane, row) in rows.chunks_exact_mut(deep).take(there).enumerate() {
             let query = self.first + lane;
-            let from = head_row(call, call.q, call.q_stride, call.queries, head, query);
-            convert(s, from, factor, row);
+            let place = (call.queries, query);
+            self.side.words_of(s, (call.q, call.q_stride), place, row);
         }
         let mut lane = 0;
         while lane < SUMS {
@@ -195,7 +250,13 @@ impl WordOp for Vouched<'_> {
     #[inline(always)]
     fn run<S: Words>(self, s: S) {
         let WriteRows {
-            side: Side { call, sizes, head },
+            side:
+                Side {
+                    call,
+                    halves,
+                    sizes,
+                    head,
+                },
             first,
             sums,
             out,
@@ -234,8 +295,15 @@ impl WordOp for Vouched<'_> {
         let there = SUMS.min(call.queries - first);
         for (lane, row) in rows.chunks_exact(tall).take(there).enumerate() {
             // SAFETY: the promise of `vouched`.
-            let to = unsafe { out.part(start + lane * step, dim) };
-            to.copy_from_slice(&row[..dim]);
+            unsafe {
+                if halves {
+                    let to = out.part(start / 2 + lane * step / 2, dim / 2);
+                    round_pairs(s, &row[..dim / 2], &row[dim / 2..dim], as_words(to));
+                } else {
+                    let to = out.part(start + lane * step, dim);
+                    to.copy_from_slice(&row[..dim]);
+                }
+            }
         }
     }
 }
