@@ -22,6 +22,15 @@ struct Row {
     label: &'static str,
     aliases: &'static [&'static str],
     description: &'static str,
+    /// What may stand behind the name and a colon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setting: Option<Setting>,
+}
+
+#[derive(Serialize)]
+struct Setting {
+    name: &'static str,
+    values: &'static str,
 }
 
 /// Lists the registries.
@@ -31,12 +40,17 @@ pub(crate) fn samplers(form: Form) -> anyhow::Result<()> {
         label: row.label,
         aliases: row.aliases,
         description: row.help,
+        setting: None,
     });
     let schedules = SCHEDULES.iter().map(|row| Row {
         name: row.name,
         label: row.label,
         aliases: row.aliases,
         description: row.help,
+        setting: row.setting.map(|setting| Setting {
+            name: setting.name,
+            values: setting.values,
+        }),
     });
     let listing = Listing {
         samplers: samplers.collect(),
@@ -54,7 +68,7 @@ fn text(listing: &Listing) -> String {
             [
                 kind.to_owned(),
                 row.name.to_owned(),
-                row.aliases.join(", "),
+                also(row),
                 row.description.to_owned(),
             ]
         };
@@ -64,6 +78,15 @@ fn text(listing: &Listing) -> String {
     all.extend(rows("sampler", &listing.samplers));
     all.extend(rows("schedule", &listing.schedules));
     output::columns(&all)
+}
+
+/// Other spellings, and the name with its setting.
+fn also(row: &Row) -> String {
+    let setting = row.setting.as_ref();
+    let with = setting.map(|setting| format!("{}:{}", row.name, setting.name.to_uppercase()));
+    let aliases = row.aliases.iter().map(|alias| (*alias).to_owned());
+    let all: Vec<String> = aliases.chain(with).collect();
+    all.join(", ")
 }
 
 /// Prints the completion script of `shell`.

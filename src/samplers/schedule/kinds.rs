@@ -94,7 +94,7 @@ pub struct ScheduleSpec {
 pub struct ScheduleSetting {
     /// What it is called.
     pub name: &'static str,
-    /// Which values there are, for --help.
+    /// Which values there are, for the list of schedules.
     pub values: &'static str,
     /// Reads it.
     pub(crate) read: fn(&str) -> Result<ScheduleKind>,

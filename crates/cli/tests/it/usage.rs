@@ -288,6 +288,12 @@ fn samplers_are_listed_for_people_and_programs() {
     );
     for row in document["schedules"].as_array().unwrap() {
         assert!(!row["description"].as_str().unwrap().is_empty(), "{row}");
+        let setting = row["setting"]["values"].as_str();
+        assert_eq!(
+            setting.is_some(),
+            row["description"].as_str().unwrap().contains(':'),
+            "{row}"
+        );
     }
 }
 
