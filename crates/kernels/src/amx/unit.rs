@@ -108,6 +108,61 @@ impl Fetch {
 
 /// Runs the steps after `start`; `fetch` are instructions that may use the address of the panel's lines.
 macro_rules! steps {
+    ($self:ident, $c:ident, zero, $fetch:ident) => {
+        steps!(
+            $self,
+            $c,
+            [
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3"
+            ],
+            $fetch
+        )
+    };
+    ($self:ident, $c:ident, load, $fetch:ident) => {
+        steps!(
+            $self,
+            $c,
+            [
+                "tileloadd tmm0, [{c} + {t}*1]",
+                "tileloadd tmm1, [{c} + {t}*1 + 64]",
+                "tileloadd tmm2, [{c} + {t}*1 + 2048]",
+                "tileloadd tmm3, [{c} + {t}*1 + 2112]"
+            ],
+            $fetch
+        )
+    };
+    ($self:ident, $c:ident, $start:tt, two) => {
+        steps!(
+            $self,
+            $c,
+            $start,
+            [
+                "prefetcht1 [{u} + {fetch}]",
+                "prefetcht1 [{u} + {fetch} + 64]"
+            ]
+        )
+    };
+    ($self:ident, $c:ident, $start:tt, eight) => {
+        steps!(
+            $self,
+            $c,
+            $start,
+            [
+                "add {u}, {fetch}",
+                "prefetcht1 [{u}]",
+                "prefetcht1 [{u} + 64]",
+                "prefetcht1 [{u} + 128]",
+                "prefetcht1 [{u} + 192]",
+                "prefetcht1 [{u} + 256]",
+                "prefetcht1 [{u} + 320]",
+                "prefetcht1 [{u} + 384]",
+                "prefetcht1 [{u} + 448]"
+            ]
+        )
+    };
     ($self:ident, $c:ident, [$($start:literal),*], [$($fetch:literal),*]) => {
         asm!(
             "mov {t}, 128",
@@ -191,55 +246,11 @@ impl Sums<'_> {
         // SAFETY: the caller's promise covers each address: tiles of 16 rows of 64 bytes at the strides given; `c` has 32 rows
         // of 128 bytes; a prefetch of any address does no harm.
         unsafe {
-            if self.adds {
-                steps!(
-                    self,
-                    c,
-                    [
-                        "tileloadd tmm0, [{c} + {t}*1]",
-                        "tileloadd tmm1, [{c} + {t}*1 + 64]",
-                        "tileloadd tmm2, [{c} + {t}*1 + 2048]",
-                        "tileloadd tmm3, [{c} + {t}*1 + 2112]"
-                    ],
-                    ["prefetcht1 [{u} + {fetch}]"]
-                );
-            } else if self.fetch.many {
-                steps!(
-                    self,
-                    c,
-                    [
-                        "tilezero tmm0",
-                        "tilezero tmm1",
-                        "tilezero tmm2",
-                        "tilezero tmm3"
-                    ],
-                    [
-                        "add {u}, {fetch}",
-                        "prefetcht1 [{u}]",
-                        "prefetcht1 [{u} + 64]",
-                        "prefetcht1 [{u} + 128]",
-                        "prefetcht1 [{u} + 192]",
-                        "prefetcht1 [{u} + 256]",
-                        "prefetcht1 [{u} + 320]",
-                        "prefetcht1 [{u} + 384]",
-                        "prefetcht1 [{u} + 448]"
-                    ]
-                );
-            } else {
-                steps!(
-                    self,
-                    c,
-                    [
-                        "tilezero tmm0",
-                        "tilezero tmm1",
-                        "tilezero tmm2",
-                        "tilezero tmm3"
-                    ],
-                    [
-                        "prefetcht1 [{u} + {fetch}]",
-                        "prefetcht1 [{u} + {fetch} + 64]"
-                    ]
-                );
+            match (self.adds, self.fetch.many) {
+                (true, true) => steps!(self, c, load, eight),
+                (true, false) => steps!(self, c, load, two),
+                (false, true) => steps!(self, c, zero, eight),
+                (false, false) => steps!(self, c, zero, two),
             }
         }
     }
