@@ -18,7 +18,7 @@ pub(crate) fn table(source: &str, golden: &Golden, kind: EngineKind) -> Outcome<
     println!("| component | worst absolute | of the largest | root mean square, relative |");
     println!("|---|---|---|---|");
     // A recorded guidance embedding differs between the items of its batch, which no run of ours does.
-    if golden.has("unet.out") && !golden.has("unet.in.timestep_cond") {
+    if golden.has_forward() && !golden.has("unet.in.timestep_cond") {
         row(
             "UNet forward",
             &golden.tensor("unet.out")?,

@@ -39,6 +39,6 @@ def write(path: pathlib.Path, rows: list, dtype: str, metadata: dict[str, str] |
                 file.write(source(start, min(step, total - start)).astype(kind).tobytes())
 
 
-def formula(component: str, name: str, shape, bound: float, offset: float):
-    """A source that computes the tensor's values range by range."""
-    return lambda start, count: weights.values(component, name, shape, bound, offset, start, count)
+def formula(component: str, *row):
+    """A source that computes the values of a manifest's row range by range."""
+    return lambda start, count: weights.values(component, *row, start=start, count=count)

@@ -414,6 +414,11 @@ def configs(family: str, full: bool) -> dict[str, dict]:
     return {c: copy.deepcopy(spec[c][0 if full else 1]) for c in COMPONENTS if c in spec}
 
 
+def tiny(family: str, full: bool) -> str | None:
+    """What the family's tiny model predicts, which decides on its weights; None for the full-size one."""
+    return None if full else FAMILIES[family]["scheduler"].get("prediction_type", "epsilon")
+
+
 def tokenizers(family: str) -> dict[str, str]:
     """Tokenizer folders and their padding token: CLIP-L pads with the end token, OpenCLIP with id 0."""
     spec = FAMILIES[family]

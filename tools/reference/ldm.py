@@ -193,9 +193,9 @@ def single_file(family: str, rows: dict[str, list], full: bool = True) -> list:
     """Rows for `checkpoint.write`: the pipeline's tensors under their original names and shapes."""
     tables, out, fused = prefixes(family, full), [], {}
     for component, tensors in rows.items():
-        for name, shape, bound, offset in tensors:
+        for name, shape, *rest in tensors:
             original = rename(name, tables[component])
-            source = checkpoint.formula(component, name, shape, bound, offset)
+            source = checkpoint.formula(component, name, shape, *rest)
             if "#" in original:
                 original, part = original.split("#")
                 fused.setdefault(original, {})[int(part)] = (shape, source)

@@ -17,6 +17,7 @@ import transformers
 
 import families
 import ldm
+import make_full
 import models
 import runs
 
@@ -40,17 +41,22 @@ def versions() -> dict[str, str]:
 
 
 def write_manifest(family: str, folder: pathlib.Path) -> None:
-    """One line a tensor; a component that is another family's own is only named."""
+    """One line a tensor; a component that is another family's own is only named, beside the rows that differ if any do."""
     like = families.FAMILIES[family]["like"]
-    blocks, manifests = [], {}
-    for component, config in families.configs(family, full=False).items():
-        with torch.device("meta"):
-            manifests[component] = rows = models.manifest(component, models.build(component, config))
-        if component in like:
-            blocks.append(f'"{component}": "{like[component]}"')
-            continue
+    blocks, manifests = [], make_full.manifests(family, full=False)
+    for component, rows in manifests.items():
+        other = like.get(component)
+        if other:
+            theirs = make_full.manifests(other, full=False)[component]
+            assert [row[:2] for row in rows] == [row[:2] for row in theirs]
+            rows = [row for row in rows if row not in theirs]
         lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
-        blocks.append(f'"{component}": [\n{lines}\n]')
+        if other and not rows:
+            blocks.append(f'"{component}": "{other}"')
+        elif other:
+            blocks.append(f'"{component}": {{"like": "{other}", "rows": [\n{lines}\n]}}')
+        else:
+            blocks.append(f'"{component}": [\n{lines}\n]')
     (folder / "manifest.json").write_text("{\n" + ",\n".join(blocks) + "\n}\n")
     if family in SINGLE_FILES:
         rows = {c: ",\n".join(map(json.dumps, table)) for c, table in ldm.prefixes(family, full=False).items()}
@@ -75,6 +81,7 @@ def make(family: str, work: pathlib.Path) -> None:
         "versions": versions(),
         "command": f"python tools/reference/make_fixtures.py {family}",
         "prompt": families.PROMPT,
+        "unet_out_of": "the formula alone",
     }
     models.write_json(folder / "golden.json", head | notes)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

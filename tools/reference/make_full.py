@@ -20,9 +20,10 @@ FILES = {"text_encoder": "model", "text_encoder_2": "model"}
 
 
 def manifests(family: str, full: bool) -> dict[str, list]:
-    """Each component's rows [name, shape, bound, offset]."""
+    """Each component's rows, as `weights.rows` makes them."""
+    tiny = families.tiny(family, full)
     with torch.device("meta"):
-        return {c: models.manifest(c, models.build(c, config)) for c, config in families.configs(family, full).items()}
+        return {c: models.manifest(c, models.build(c, config), tiny) for c, config in families.configs(family, full).items()}
 
 
 def write_folder(family: str, target: pathlib.Path, dtype: str, full: bool = True) -> None:

@@ -20,7 +20,7 @@ CONFIG = families.configs("sd15", full=False)["vae"] | {"block_out_channels": [8
 
 def main() -> None:
     """Writes both files."""
-    folder = make_fixtures.FIXTURES / "pickle"
+    folder = make_fixtures.TESTS / "fixtures" / "pickle"
     folder.mkdir(parents=True, exist_ok=True)
     vae = models.fill("vae", models.build("vae", CONFIG))
     table = ldm._vae(CONFIG)

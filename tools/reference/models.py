@@ -31,31 +31,31 @@ def build(component: str, config: dict) -> torch.nn.Module:
     return kind.from_config(config).eval()
 
 
-def manifest(component: str, module: torch.nn.Module) -> list[list]:
-    """Rows [name, shape, bound, offset] of everything the published file would hold."""
-    rows = []
-    for name, tensor in module.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        name, shape = disk_name(component, name), list(tensor.shape)
-        rows.append([name, shape, *weights.bound_and_offset(component, name, shape)])
-    return sorted(rows)
+def tensors(component: str, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Everything the published file would hold, under its names there."""
+    state = module.state_dict().items()
+    return {disk_name(component, name): tensor for name, tensor in state if tensor.is_floating_point()}
 
 
-def fill(component: str, module: torch.nn.Module) -> torch.nn.Module:
+def manifest(component: str, module: torch.nn.Module, tiny: str | None) -> list[list]:
+    """The rows of `weights.rows`; `tiny`: what a tiny model predicts, None for a full-size one."""
+    shapes = {name: list(tensor.shape) for name, tensor in tensors(component, module).items()}
+    return weights.rows(component, shapes, module.config, tiny)
+
+
+def fill(component: str, module: torch.nn.Module, tiny: str | None = None) -> torch.nn.Module:
     """Gives every tensor its formula's values."""
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():
-            name, shape = disk_name(component, name), list(tensor.shape)
-            bound, offset = weights.bound_and_offset(component, name, shape)
-            tensor.copy_(torch.from_numpy(weights.values(component, name, shape, bound, offset)))
+    own = tensors(component, module)
+    for row in manifest(component, module, tiny):
+        own[row[0]].copy_(torch.from_numpy(weights.values(component, *row)))
     return module
 
 
 def load(family: str, work: pathlib.Path, full: bool = False) -> dict:
     """All parts of the family's pipeline."""
     spec = families.FAMILIES[family]
-    parts = {c: fill(c, build(c, config)) for c, config in families.configs(family, full).items()}
+    tiny = families.tiny(family, full)
+    parts = {c: fill(c, build(c, config), tiny) for c, config in families.configs(family, full).items()}
     for name, pad in families.tokenizers(family).items():
         parts[name] = CLIPTokenizer.from_pretrained(tokenizer.write(work / f"{family}-{name}", pad))
     parts["scheduler"] = getattr(diffusers, spec["scheduler"]["_class_name"]).from_config(spec["scheduler"])

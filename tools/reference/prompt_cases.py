@@ -62,7 +62,7 @@ EMBEDDED = {
 }
 
 
-# Whole runs: prompt, negative prompt, weights as `original` has them, five steps of Euler at guidance 7.5.
+# Whole runs: prompt, negative prompt, weights as `original` has them, five steps of Euler at guidance 5 (of each part).
 RUNS = {
     "plain": ("a photo of a cat", "blurry"),
     "changing": ("a [red:blue:0.4] (cat:1.3) [x|y]", "[dark:blurry:2]"),
@@ -211,7 +211,7 @@ def run(parts: dict, prompt: str, negative: str) -> np.ndarray:
         empty = parts["unet"](scaled, timestep, holding(uncond, evaluation)).sample
         noise = empty.clone()
         for (weight, _), context in zip(composed, contexts):
-            noise += weight * 7.5 * (parts["unet"](scaled, timestep, context).sample - empty)
+            noise += weight * 5.0 * (parts["unet"](scaled, timestep, context).sample - empty)
         x = scheduler.step(noise, timestep, x).prev_sample
     return x.numpy()
 

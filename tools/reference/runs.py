@@ -236,7 +236,9 @@ def record(family: str, parts: dict) -> tuple[dict, dict]:
     if family not in THOROUGH:
         # The towers are another family's, and so is what they make of the prompt.
         tensors = {}
-    tensors |= record_unet(family, parts["unet"], text)
+    # Without the values that keep a tiny model's latents small, and what its layers do with them.
+    plain = models.fill("unet", models.build("unet", families.configs(family, full=False)["unet"]))
+    tensors |= record_unet(family, plain, text)
     if family not in ("sd15", "refiner"):
         # `text.uncond` and `text.cond` of the family that owns the towers.
         del tensors["unet.in.context"]

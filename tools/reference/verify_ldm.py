@@ -58,9 +58,9 @@ def main() -> None:
             checkpoint.write(file, ldm.single_file(family, rows), "f32")
             found = converted(family, file)
             for component, tensors in rows.items():
-                for name, shape, bound, offset in tensors:
+                for name, shape, *rest in tensors:
                     got = found[component].get(name)
-                    want = models.weights.values(component, name, shape, bound, offset)
+                    want = models.weights.values(component, name, shape, *rest)
                     if got is None or got.numel() != want.size or not np.array_equal(got.numpy().reshape(shape), want):
                         raise SystemExit(f"{family}: {component} {name} differs: {None if got is None else got.shape}")
             print(f"{family}: {sum(map(len, rows.values()))} tensors confirmed by diffusers {diffusers.__version__}")

@@ -1,6 +1,6 @@
 """Weights as a pure function of (component, tensor name, element index).
 
-The same formula is in crates/testkit/src/weights.rs, so a model of any size needs no file in the repository:
+The same formula is in crates/testkit/src/values.rs, so a model of any size needs no file in the repository:
 
     seed = fnv1a64("<component>/<tensor name>")
     z = splitmix64 finaliser of (seed + (index + 1) * 0x9E3779B97F4A7C15)
@@ -9,6 +9,15 @@ The same formula is in crates/testkit/src/weights.rs, so a model of any size nee
 
 `bound_and_offset` chooses the range of each tensor so that activations stay of order one, the prompt visibly
 changes the result and pictures have contrast.
+
+A full-size model has nothing but these values. Its UNet does not denoise, and the samplers blow its latents up to 15
+times the size of a trained model's, where f32 itself rounds to 1e-5. The tiny models of the fixtures keep the size of
+trained ones, so that latents can be held to an absolute bar. For that some values of their UNets are set, in ranges
+[first index, count, value], later ones last, which `small` lists:
+
+- the last normalisation's factors, so that the random network says less. That is all a UNet that predicts v needs: for
+  latents of variance 1 the best v is 0;
+- what takes a UNet's input to its output, where it predicts the noise: for latents of variance 1 that is nearly the best.
 """
 
 import math
@@ -27,8 +36,8 @@ def fnv1a64(text: str) -> int:
     return state
 
 
-def values(component: str, name: str, shape, bound: float, offset: float, start: int = 0, count: int | None = None):
-    """The tensor's f32 values; `start` and `count` cut a range out of the flattened tensor."""
+def values(component, name, shape, bound: float, offset: float, given=(), *, start: int = 0, count: int | None = None):
+    """The tensor's f32 values, the ranges of `given` set; `start` and `count` cut a range out of the flattened tensor."""
     total = math.prod(shape)
     flat = count is not None
     count = total if count is None else count
@@ -45,6 +54,8 @@ def values(component: str, name: str, shape, bound: float, offset: float, start:
             z = z ^ (z >> np.uint64(31))
             u = (z >> np.uint64(40)).astype(np.float64) / float(1 << 24)
             out[begin:end] = ((2.0 * u - 1.0) * bound + offset).astype(np.float32)
+    for first, length, value in given:
+        out[max(first - start, 0) : max(first + length - start, 0)] = value
     return out if flat else out.reshape(shape)
 
 
@@ -54,7 +65,7 @@ def _gain(component: str, name: str) -> float:
         # Sharper than uniform attention, so that a token's place and neighbours matter.
         return 1.6 if ".q_proj." in name or ".k_proj." in name else 1.0
     if component == "vae":
-        # Latents of an untrained UNet are large (about 15 / scaling factor): bring them back to order one,
+        # Latents of an untrained full-size UNet are large (about 15 / scaling factor): bring them back to order one,
         # or the decoder's residual branches would drown.
         if name == "post_quant_conv.weight":
             return 0.1
@@ -88,3 +99,51 @@ def bound_and_offset(component: str, name: str, shape) -> tuple[float, float]:
     fan_in = math.prod(shape[1:])
     # Uniform on [-b, b] has variance b^2 / 3.
     return float(f"{_gain(component, name) * math.sqrt(3.0 / fan_in):.6g}"), 0.0
+
+
+def passing(shapes: dict, config: dict) -> dict[str, list]:
+    """What makes a tiny UNet predict its own input: {tensor name: ranges}.
+
+    The first groups of the last normalisation carry one latent channel each, as x, -x and a constant, from the first
+    convolution over the last skip connection to the end. The constant keeps the group's deviation from following x, a
+    bias takes the mean back that it makes, and silu(a) - silu(-a) = a takes x through the activation.
+    """
+    layers, last = config["layers_per_block"], f"up_blocks.{len(config['block_out_channels']) - 1}"
+    channels, latents = config["block_out_channels"][0], config["out_channels"]
+    assert channels == 3 * config["norm_num_groups"] and config["norm_num_groups"] > latents
+    shortcut = f"{last}.resnets.{layers}.conv_shortcut"
+    given = {}
+    for module in ("conv_in", shortcut, f"{last}.resnets.{layers}.conv2", f"{last}.attentions.{layers}.proj_out"):
+        # Nothing else reaches these channels. Not every family has the attention.
+        for name in {f"{module}.weight", f"{module}.bias"} & shapes.keys():
+            given[name] = [[0, 3 * latents * math.prod(shapes[name][1:]), 0.0]]
+
+    def put(name, place, value):
+        given.setdefault(name, []).append([int(np.ravel_multi_index(place, shapes[name])), 1, value])
+
+    skip = shapes[f"{shortcut}.weight"][1] - channels
+    for latent in range(latents):
+        for channel, sign in ((3 * latent, 1.0), (3 * latent + 1, -1.0)):
+            put("conv_in.weight", (channel, latent, 1, 1), sign)
+            put(f"{shortcut}.weight", (channel, skip + channel, 0, 0), 1.0)
+            put("conv_norm_out.bias", (channel,), 0.7)
+            put("conv_out.weight", (latent, channel, 1, 1), sign)
+        put(f"{shortcut}.bias", (3 * latent + 2,), 2.0)
+    return given
+
+
+def small(shapes: dict, config: dict, predicts: str) -> dict[str, list]:
+    """Values that are set in a tiny UNet: {tensor name: ranges}."""
+    given = passing(shapes, config) if predicts == "epsilon" else {}
+    first, channels = 3 * config["out_channels"] if given else 0, config["block_out_channels"][0]
+    return given | {"conv_norm_out.weight": [[first, channels - first, 0.2]]}
+
+
+def rows(component: str, shapes: dict, config: dict, tiny: str | None) -> list[list]:
+    """A manifest: [name, shape, bound, offset] of every tensor, and the ranges of values that are set where there are any.
+
+    `tiny`: what the UNet of a tiny model predicts; None for a full-size one, where nothing is set.
+    """
+    given = small(shapes, config, tiny) if component == "unet" and tiny else {}
+    plain = sorted([name, shape, *bound_and_offset(component, name, shape)] for name, shape in shapes.items())
+    return [[*row, given[row[0]]] if row[0] in given else row for row in plain]

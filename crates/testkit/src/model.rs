@@ -78,6 +78,8 @@ pub struct TensorSpec {
     pub bound: f64,
     /// Middle of the values' range.
     pub offset: f64,
+    /// Values that are set instead: first index, count and value, later ones last.
+    pub given: Vec<(usize, usize, f32)>,
 }
 
 impl TensorSpec {
@@ -88,10 +90,14 @@ impl TensorSpec {
 
     /// The elements, as tensor of `component`.
     pub fn values(&self, component: &str) -> Vec<f32> {
-        values(component, &self.name, self.count(), self.bound, self.offset)
+        let mut values = values(component, &self.name, self.count(), self.bound, self.offset);
+        for &(first, count, value) in &self.given {
+            values[first..first + count].fill(value);
+        }
+        values
     }
 
-    /// Reads `[name, shape, bound, offset]`.
+    /// Reads `[name, shape, bound, offset]`, which `[[first index, count, value], ..]` may follow.
     pub(crate) fn from_row(row: &Value) -> Self {
         let bad = || panic!("manifest row {row} is not [name, shape, bound, offset]");
         Self {
@@ -104,6 +110,9 @@ impl TensorSpec {
                 .collect(),
             bound: row[2].as_f64().unwrap_or_else(|| panic!("bound in {row}")),
             offset: row[3].as_f64().unwrap_or_else(|| panic!("offset in {row}")),
+            given: row.get(4).map_or_else(Vec::new, |given| {
+                serde_json::from_value(given.clone()).unwrap_or_else(|e| panic!("{row}: {e}"))
+            }),
         }
     }
 }
@@ -201,10 +210,19 @@ fn manifest(family: &str) -> Value {
     json(&folder_of(family).join("manifest.json"))
 }
 
-/// Rows, or the rows of the family that is named instead.
+/// Rows, or the rows of the family that is named instead but for those given beside its name.
 fn specs(component: &str, rows: &Value) -> Vec<TensorSpec> {
     if let Some(other) = rows.as_str() {
         return specs(component, &manifest(other)[component]);
+    }
+    if let Some(other) = rows.get("like") {
+        let mut theirs = specs(component, other);
+        for own in specs(component, &rows["rows"]) {
+            let place = theirs.iter().position(|spec| spec.name == own.name);
+            let place = place.unwrap_or_else(|| panic!("{other} has no {component} {}", own.name));
+            theirs[place] = own;
+        }
+        return theirs;
     }
     rows.as_array()
         .unwrap_or_else(|| panic!("no rows for {component}"))

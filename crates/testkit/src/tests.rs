@@ -88,6 +88,37 @@ const EXTRA: [&str; 4] = [
 ];
 
 #[test]
+fn tiny_models_have_the_values_their_manifests_set() {
+    // python -c "import make_full, weights; print([weights.values('unet', *row).reshape(-1)[[0, 4, 40, 431, 432]]
+    //     for row in make_full.manifests('sd15', False)['unet'] if row[0] == 'conv_in.weight'])"
+    let values = |family: &str, name: &str| TinyModel::family(family).values("unet", name);
+    let found = values("sd15", "conv_in.weight");
+    let expected = [0.0, 1.0, -1.0, 0.0, EXPECTED_FREE];
+    let found: Vec<f32> = [0, 4, 40, 431, 432].map(|index| found[index]).to_vec();
+    assert_eq!(found, expected);
+    // One UNet predicts v, the other the noise; they differ in nothing else.
+    let (v, noise) = (TinyModel::family("sd21"), TinyModel::family("sd21-base"));
+    let differing: Vec<&str> = (v.tensors("unet").iter().zip(noise.tensors("unet")))
+        .filter(|(v, noise)| v != noise)
+        .map(|(_, noise)| noise.name.as_str())
+        .collect();
+    assert!(
+        differing.contains(&"conv_in.weight") && differing.len() < 12,
+        "{differing:?}"
+    );
+    let set: Vec<&str> = (v.tensors("unet").iter())
+        .filter(|spec| !spec.given.is_empty())
+        .map(|spec| spec.name.as_str())
+        .collect();
+    assert_eq!(set, ["conv_norm_out.weight"]);
+    assert_eq!(values("sd21", "conv_norm_out.weight"), [0.2; 24]);
+    assert_eq!(values("sd21-base", "conv_norm_out.weight")[12..], [0.2; 12]);
+}
+
+/// The first value of that tensor that is the formula's.
+const EXPECTED_FREE: f32 = 0.049_883_023;
+
+#[test]
 fn torchs_own_archive_is_there() {
     for name in ["vae.ckpt", "vae.json"] {
         assert!(fixtures().join("pickle").join(name).is_file(), "{name}");

@@ -1,4 +1,7 @@
 //! Weights as a pure function of (component, tensor name, element index); `tools/reference/weights.py` is its twin.
+//!
+//! A full-size model has nothing but these values. A tiny model's manifest also says which values of its UNet are set
+//! instead, so that its latents stay as small as a trained model's. The twin chooses them, and says how they do that.
 
 /// FNV-1a, 64 bits, of `text`.
 pub fn fnv1a64(text: &str) -> u64 {

@@ -26,10 +26,15 @@ pub(super) struct Formula {
 }
 
 impl Formula {
+    /// Without the values a manifest sets, which keep latents small and would drown what single layers do.
     pub(super) fn of(family: &str, component: &str) -> Self {
+        let mut specs = TinyModel::family(family).tensors(component).to_vec();
+        for spec in &mut specs {
+            spec.given.clear();
+        }
         Self {
             component: component.to_owned(),
-            specs: TinyModel::family(family).tensors(component).to_vec(),
+            specs,
         }
     }
 
