@@ -5,14 +5,14 @@ use tintype::models::unet::AddedConditioning;
 use tintype::models::{self, Conditioning, UNet2DCondition, UNetConfig};
 use tintype::nn::{Engine, FeatureMap};
 use tintype::weights::{Checkpoint, OpenOptions};
-use tintype::{Device, EngineKind, Event, HostTensor, ModelSource};
+use tintype::{Device, Event, HostTensor, LoadOptions, ModelSource};
 
 use crate::Outcome;
 use crate::golden::Golden;
 
 /// Prints a row for each component that diffusers recorded.
-pub(crate) fn table(source: &str, golden: &Golden, kind: EngineKind) -> Outcome<()> {
-    let engine = Engine::new(kind, Device::Cpu, None)?;
+pub(crate) fn table(source: &str, golden: &Golden, options: &LoadOptions) -> Outcome<()> {
+    let engine = Engine::new(options.engine, Device::Cpu, None)?.with_memory(options.memory)?;
     let source = ModelSource::parse(source)?;
     let checkpoint = Checkpoint::open(&source, &OpenOptions::default(), &mut |_: &Event| {})?;
     println!("| component | worst absolute | of the largest | root mean square, relative |");

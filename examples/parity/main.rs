@@ -1,5 +1,6 @@
 //! Holds a checkpoint to what diffusers made of it and prints the tables of `docs/parity.md`:
-//! `cargo run --release --example parity -- MODEL GOLDEN [--engine candle] [--case NAME].. [--skip components]`.
+//! `cargo run --release --example parity -- MODEL GOLDEN [--engine candle] [--memory low] [--case NAME]..
+//! [--skip components]`.
 //!
 //! GOLDEN is a folder with `golden.json` and `golden.safetensors` as `tools/reference` writes them. Fails when a picture
 //! is below 50 dB.
@@ -12,7 +13,7 @@ mod runs;
 use std::path::PathBuf;
 
 use golden::Golden;
-use tintype::{EngineKind, LoadOptions, Precision};
+use tintype::{EngineKind, LoadOptions, MemoryUse, Precision};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -20,13 +21,9 @@ fn main() -> Outcome<()> {
     let arguments = Arguments::parse()?;
     let golden = Golden::open(&arguments.golden)?;
     if arguments.components {
-        components::table(&arguments.model, &golden, arguments.engine)?;
+        components::table(&arguments.model, &golden, &arguments.options)?;
     }
-    let options = LoadOptions {
-        engine: arguments.engine,
-        precision: Some(Precision::F32),
-        ..LoadOptions::default()
-    };
+    let options = arguments.options;
     runs::table(&arguments.model, &golden, &options, &arguments.cases)
 }
 
@@ -34,7 +31,7 @@ fn main() -> Outcome<()> {
 struct Arguments {
     model: String,
     golden: PathBuf,
-    engine: EngineKind,
+    options: LoadOptions,
     cases: Vec<String>,
     components: bool,
 }
@@ -48,14 +45,19 @@ impl Arguments {
                 .next()
                 .ok_or("the second argument is a folder with golden.json")?
                 .into(),
-            engine: EngineKind::Auto,
+            options: LoadOptions {
+                engine: EngineKind::Auto,
+                precision: Some(Precision::F32),
+                ..LoadOptions::default()
+            },
             cases: Vec::new(),
             components: true,
         };
         while let Some(flag) = words.next() {
             let value = words.next().ok_or("each flag takes a value")?;
             match (flag.as_str(), value.as_str()) {
-                ("--engine", _) => arguments.engine = value.parse()?,
+                ("--engine", _) => arguments.options.engine = value.parse()?,
+                ("--memory", _) => arguments.options.memory = value.parse::<MemoryUse>()?,
                 ("--case", _) => arguments.cases.push(value),
                 ("--skip", "components") => arguments.components = false,
                 _ => return Err(format!("unknown: {flag} {value}").into()),

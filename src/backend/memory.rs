@@ -48,7 +48,9 @@ pub(super) fn require(
         gib(needed),
         gib(available)
     ))
-    .with_hint("choose a smaller size, or close other programs"))
+    .with_hint(
+        "choose a smaller size, let the weights take less (`--precision fast`, `--memory low`), or close other programs",
+    ))
 }
 
 fn gib(bytes: u64) -> String {

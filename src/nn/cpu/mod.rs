@@ -5,15 +5,18 @@
 mod array;
 mod attention;
 mod context;
+mod conv;
 mod layers;
 mod ops;
+mod pending;
 mod pool;
 mod waves;
 
 pub(super) use array::Array;
 pub(super) use attention::{Part, Projections, attend, project};
 pub(super) use context::Context;
-pub(super) use layers::{Conv, ConvExtras, Gain, Gated, Product, Table};
+pub(super) use conv::{Conv, ConvExtras};
+pub(super) use layers::{Gain, Gated, Product, Table};
 pub(super) use ops::{
     add, concat_batch, concat_channels, narrow_batch, narrow_channels, pointwise, scale,
     select_tokens, upsample_nearest,

@@ -3,7 +3,7 @@
 use tintype_kernels as kernels;
 
 use super::super::tokens::Pointwise;
-use super::array::Pending;
+use super::pending::Pending;
 use super::{Array, KernelResult};
 use crate::error::Result;
 use crate::nn::profile::Account;
