@@ -93,18 +93,24 @@ impl Array {
         }
     }
 
+    /// What stands for the values, while nobody has asked for them.
+    fn unmade(&self) -> Option<&Pending> {
+        let made = self.data.values.get().is_some();
+        self.data.pending.as_ref().filter(|_| !made)
+    }
+
     /// The group norm that waits, while nobody has asked for its values.
     pub(super) fn waiting(&self) -> Option<&PendingNorm> {
-        match &self.data.pending {
-            Some(Pending::Group(norm)) if self.data.values.get().is_none() => Some(norm),
+        match self.unmade() {
+            Some(Pending::Group(norm)) => Some(norm),
             _ => None,
         }
     }
 
     /// The arrays side by side that it is, while nobody has asked for its own values; else itself.
     pub(super) fn parts(&self) -> &[Self] {
-        match &self.data.pending {
-            Some(Pending::Joined(parts)) if self.data.values.get().is_none() => parts,
+        match self.unmade() {
+            Some(Pending::Joined(parts)) => parts,
             _ => std::slice::from_ref(self),
         }
     }
@@ -122,10 +128,8 @@ impl Array {
         &self,
         takes: impl FnOnce(&kernels::Input<'_>) -> bool,
     ) -> kernels::Input<'_> {
-        let prepared = match &self.data.pending {
-            Some(Pending::Layer(norm)) if self.data.values.get().is_none() => {
-                Some(kernels::Input::Normed(norm.call()))
-            }
+        let prepared = match self.unmade() {
+            Some(Pending::Layer(norm)) => Some(kernels::Input::Normed(norm.call())),
             _ => self.halves().map(kernels::Input::Halves),
         };
         let taken = prepared.filter(takes);

@@ -74,7 +74,7 @@ pub fn attention_bf16(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
     if check_sizes(call, out)? {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if Isa::current() == Isa::Amx && call.scale >= 0.0 {
-            amx::run::<false>(call, out);
+            amx::run(call, false, out);
             return Ok(());
         }
         bf16::run(call, out);
@@ -112,7 +112,7 @@ pub fn attention_halves(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
     )?;
     if check_places(call, out, 2)? {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        amx::run::<true>(call, out);
+        amx::run(call, true, out);
     }
     Ok(())
 }

@@ -53,16 +53,10 @@ impl Sizes {
 
     /// Head and block of a task: all blocks of a head one after the other, or, where the keys of all heads stay in L2, all heads of
     /// a block, whose rows lie side by side.
-    fn order(
-        self,
-        task: usize,
-        (heads, of_picture): (usize, usize),
-        blocks: usize,
-    ) -> (usize, usize) {
+    fn order(self, task: usize, of_picture: usize, blocks: usize) -> (usize, usize) {
         if of_picture * (self.keys() + self.values()) > FEW_WORDS {
             return (task / blocks, task % blocks);
         }
-        debug_assert!(heads.is_multiple_of(of_picture));
         let (picture, rest) = (task / (of_picture * blocks), task % (of_picture * blocks));
         (picture * of_picture + rest % of_picture, rest / of_picture)
     }
@@ -85,13 +79,13 @@ struct Side<'a> {
 }
 
 /// Rounds and packs keys and values of every head, then computes blocks of queries. Sizes are checked and not 0.
-pub(super) fn run<const HALVES: bool>(call: &Attention<'_>, out: &mut [f32]) {
+pub(super) fn run(call: &Attention<'_>, halves: bool, out: &mut [f32]) {
     let sizes = Sizes::of(call);
     let heads = call.batch * call.heads;
     let head_len = sizes.keys() + sizes.values();
     let side = |head| Side {
         call,
-        halves: HALVES,
+        halves,
         sizes,
         head,
     };
@@ -109,7 +103,7 @@ pub(super) fn run<const HALVES: bool>(call: &Attention<'_>, out: &mut [f32]) {
         let blocks = call.queries.div_ceil(QUERIES);
         let shared = SharedMut::new(out);
         (0..heads * blocks).into_par_iter().for_each(|task| {
-            let (head, block) = sizes.order(task, (heads, call.heads), blocks);
+            let (head, block) = sizes.order(task, call.heads, blocks);
             let first = block * QUERIES;
             let (keys, values) =
                 packed[head * head_len..(head + 1) * head_len].split_at(sizes.keys());
