@@ -42,7 +42,8 @@ mod winograd;
 
 pub use arena::{Arena, Lease};
 pub use attention::{
-    Attention, Causality, attention, attention_bf16, attention_halves, takes_halves,
+    Attention, Causality, attention, attention_bf16, attention_halves, attention_kernel,
+    takes_halves,
 };
 pub use buffer::Buffer;
 pub use conv::{

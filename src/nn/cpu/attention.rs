@@ -110,7 +110,7 @@ pub(in crate::nn) fn attend(
     };
     let (heads, dim) = (rule.heads, rule.head_dim);
     let (kernel, compute): (_, fn(&_, &mut [f32]) -> _) = match precision {
-        Precision::F32 => ("attention-f32", kernels::attention),
+        Precision::F32 => (kernels::attention_kernel(), kernels::attention),
         Precision::Fast => ("attention-bf16", kernels::attention_bf16),
     };
     let account = || Account {

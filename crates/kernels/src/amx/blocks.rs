@@ -75,23 +75,21 @@ impl Values {
         }
     }
 
-    /// The steps of 32 elements that lie `a` bytes from where a plane of the left side starts, and at word `b` of the weight; the
-    /// plane is the one at `index` of those rounded, of `plane` bytes, and parts of the weight are `deep` words apart.
-    pub(super) fn steps(
-        self,
-        (index, a): (usize, usize),
-        b: usize,
-        (plane, deep): (usize, usize),
-    ) -> impl Iterator<Item = Step> {
-        let products: &[_] = match self {
-            Self::Bf16 => &[(0, 0)],
-            Self::Split => &PRODUCTS,
-        };
-        let first = index * self.parts();
-        products.iter().map(move |(left, right)| Step {
-            a: (first + left) * plane + a,
-            b: b + right * deep,
-        })
+    /// Products of parts that a step takes.
+    pub(super) fn products(self) -> usize {
+        match self {
+            Self::Bf16 => 1,
+            Self::Split => PRODUCTS,
+        }
+    }
+
+    /// The step of 32 elements whose first parts lie `a` bytes from where a plane of the left side starts, and at word `b` of the
+    /// weight; the plane is the one at `index` of those rounded, each of whose parts has `plane` bytes.
+    pub(super) fn step(self, (index, a): (usize, usize), b: usize, plane: usize) -> Step {
+        Step {
+            a: index * self.parts() * plane + a,
+            b,
+        }
     }
 }
 
@@ -113,7 +111,7 @@ pub(crate) trait Blocks: Sync {
     fn tiles(&self, block: usize) -> Vec<TileRows>;
     /// Writes some planes of a block, the parts of each one after the other; what lies between positions that count does not matter.
     fn fill(&self, block: usize, planes: Range<usize>, to: &mut [u32]);
-    /// The elements of the sum in these planes, in the order they are added.
+    /// The elements of the sum in these planes, in the order they are added: where the first parts of both sides lie.
     fn steps(&self, planes: Range<usize>) -> Vec<Step>;
 }
 

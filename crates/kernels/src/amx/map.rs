@@ -275,15 +275,14 @@ impl<P: Pixels> Blocks for Map<'_, P> {
 
     fn steps(&self, planes: Range<usize>) -> Vec<Step> {
         let places = self.window.0 * self.window.1;
-        let deep = places * self.planes() * BLOCK;
-        let parts = (self.plane() * size_of::<u32>(), deep);
+        let plane = self.plane() * size_of::<u32>();
         let mut steps = Vec::with_capacity(planes.len() * places);
         for p in planes.clone() {
             for place in 0..places {
                 let (y, x) = (place / self.window.1, place % self.window.1);
                 let a = (p - planes.start, self.position(0, y, x) * 2 * DEEP);
                 let b = (place * self.channels / DEEP + p) * BLOCK;
-                steps.extend(self.values.steps(a, b, parts));
+                steps.push(self.values.step(a, b, plane));
             }
         }
         steps

@@ -12,6 +12,7 @@ mod blocks;
 mod finish;
 mod map;
 mod probe;
+mod products;
 mod rows;
 mod run;
 mod split;
@@ -21,9 +22,10 @@ pub(crate) use blocks::Values;
 pub(crate) use finish::{Gates, Plain};
 pub(crate) use map::{Map, Pixels};
 pub(crate) use probe::Probe;
+pub(crate) use products::{Apart, SplitHalfSums, SplitSums};
 pub(crate) use rows::{Read, RowBlocks, with_lines};
 pub(crate) use run::{Work, run};
-pub(crate) use split::split_matrix;
+pub(crate) use split::{PARTS, split, split_matrix};
 pub(crate) use unit::{Fetch, HalfSums, Step, Sums, Tiles, request};
 
 /// Rows and columns of a block of sums: two tiles each way, so that each tile read serves two products.

@@ -240,10 +240,8 @@ impl Blocks for RowBlocks<'_> {
     }
 
     fn steps(&self, planes: Range<usize>) -> Vec<Step> {
-        let parts = (self.plane() * size_of::<u32>(), self.planes() * BLOCK);
-        planes
-            .clone()
-            .flat_map(|p| self.values.steps((p - planes.start, 0), p * BLOCK, parts))
-            .collect()
+        let plane = self.plane() * size_of::<u32>();
+        let step = |p| self.values.step((p - planes.start, 0), p * BLOCK, plane);
+        planes.clone().map(step).collect()
     }
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::blocks::{Blocks, NONE, TileRows};
+use super::blocks::{Blocks, NONE, TileRows, Values};
 use super::finish::{Finish, Target};
+use super::products::{Apart, SplitSums};
 use super::unit::{Fetch, Step, Sums, Tiles};
 use super::{SUMS, TILE};
 use crate::half::HalfPanels;
@@ -155,10 +156,8 @@ fn pieces(left: &impl Blocks) -> Vec<Piece> {
             let steps = left.steps(planes.clone());
             // Whole planes, so that one chunk's steps are as far apart in a panel as another's.
             let places = (steps.len() / planes.len().max(1)).max(1);
-            let chunks = steps
-                .len()
-                .div_ceil((STEPS / places).max(1) * places)
-                .max(1);
+            let most = STEPS / left.values().products() / places;
+            let chunks = steps.len().div_ceil(most.max(1) * places).max(1);
             Piece {
                 chunk: planes.len().div_ceil(chunks) * places,
                 steps,
@@ -217,20 +216,32 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
             "no room for sums, this is a bug"
         );
         let left = self.work.left;
-        let reach = |steps: &[Step]| steps.iter().map(|step| step.a).max().unwrap_or(0);
+        let steps = &self.piece.steps;
+        let others = left.values().parts() - 1;
+        let reach = steps.iter().map(|step| step.a).max().unwrap_or(0) + others * self.plane();
         let last = self.tiles.iter().map(|tile| tile.at).max().unwrap_or(0) * size_of::<u32>();
-        let read = last + reach(&self.piece.steps) + (TILE - 1) * left.row_bytes() + 64;
+        let read = last + reach + (TILE - 1) * left.row_bytes() + 64;
         assert!(
-            self.piece.steps.is_empty() || read <= size_of_val(self.a),
+            steps.is_empty() || read <= size_of_val(self.a),
             "a tile leaves the left side, this is a bug"
         );
-        let word = self.piece.steps.iter().map(|step| step.b + TILE).max();
+        let word = steps.iter().map(|step| step.b + TILE).max().unwrap_or(0);
         for weight in &self.work.weights {
             assert!(
-                word.unwrap_or(0) <= weight.depth && weight.is_whole(),
+                word + others * self.deep() <= weight.depth && weight.is_whole(),
                 "a step leaves the weight, this is a bug"
             );
         }
+    }
+
+    /// Bytes from a part of the left side to the next.
+    fn plane(&self) -> usize {
+        self.work.left.plane() * size_of::<u32>()
+    }
+
+    /// Words from a part of a weight to the next.
+    fn deep(&self) -> usize {
+        self.work.weights[0].depth / self.work.left.values().parts()
     }
 }
 
@@ -250,7 +261,7 @@ impl<B: Blocks, F: Finish<W>, const W: usize> WordOp for Task<'_, B, F, W> {
             }
         } else {
             // Some panels for each pair of tiles, so that a row of the output is written in long pieces.
-            let bytes = steps.max(1) * LINES * 64;
+            let bytes = steps.max(1) * self.work.left.values().parts() * LINES * 64;
             let group = (GROUP_BYTES / bytes).clamp(1, GROUP) * PANEL;
             let mut column = self.columns.start;
             while column < self.columns.end {
@@ -357,8 +368,14 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
         }
         // SAFETY: the caller's promise; the sums are this task's own.
         let sums = unsafe { &mut *self.sums.cast::<[Block; W]>().add(place) };
+        let (adds, split) = (steps.start > 0, self.work.left.values() == Values::Split);
+        let apart = Apart {
+            a: self.plane(),
+            b: self.deep() * width * size_of::<u32>(),
+        };
         let mut w = 0;
         while w < W {
+            let steps = &self.piece.steps[steps.clone()];
             let block = Sums {
                 a: [
                     self.a[first.at..].as_ptr(),
@@ -367,13 +384,24 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
                 a_row: self.work.left.row_bytes(),
                 b: self.work.weights[w].data[column * depth..].as_ptr(),
                 b_row: width * size_of::<u32>(),
-                steps: &self.piece.steps[steps.clone()],
-                adds: steps.start > 0,
+                steps: if split { &[] } else { steps },
+                adds,
                 fetch: fetch.at(pair),
             };
             // SAFETY: `check` has compared the places of all tiles and steps with both sides; a narrow panel's tiles are followed by
             // one more, as `HalfPanels::is_whole` says.
-            unsafe { block.compute(tiles, &mut sums[w]) };
+            unsafe {
+                if split {
+                    let block = SplitSums {
+                        sums: block,
+                        split: steps,
+                        apart,
+                    };
+                    block.compute(tiles, &mut sums[w]);
+                } else {
+                    block.compute(tiles, &mut sums[w]);
+                }
+            }
             w += 1;
         }
         if last {

@@ -9,27 +9,25 @@ use crate::simd::Words;
 
 /// Parts of a value.
 pub(crate) const PARTS: usize = 3;
-/// Products of parts, left and right, the smallest first.
-pub(super) const PRODUCTS: [(usize, usize); 6] = [(2, 0), (0, 2), (1, 1), (1, 0), (0, 1), (0, 0)];
+/// Products of parts that are formed: all whose parts' places, counted from 0, add up to 2 at most.
+pub(crate) const PRODUCTS: usize = 6;
 
 /// Multiplying by this and taking the difference leaves the upper 8 bits of 24 (Veltkamp's splitting).
 const SPLITTER: f32 = 65_537.0;
 
 /// The nearest number of 8 bits.
+#[inline(always)]
 fn upper(x: f32) -> f32 {
     let c = x * SPLITTER;
     c - (c - x)
 }
 
-/// Part `part` of a value.
-fn part_of(x: f32, part: usize) -> f32 {
+/// The parts of a value, the largest first.
+#[inline(always)]
+pub(crate) fn split(x: f32) -> [f32; PARTS] {
     let high = upper(x);
     let middle = upper(x - high);
-    match part {
-        0 => high,
-        1 => middle,
-        _ => x - high - middle,
-    }
+    [high, middle, x - high - middle]
 }
 
 /// Columns of a matrix as the parts of columns of another, one part after the other, each of whole blocks.
@@ -55,7 +53,7 @@ impl<C: Columns> Columns for Parts<'_, C> {
                 self.source.read(column, k, values);
             }
             for value in values {
-                *value = part_of(*value, part);
+                *value = split(*value)[part];
             }
         }
     }

@@ -61,9 +61,23 @@ pub struct Attention<'a> {
 /// A length or stride does not fit the sizes, or there are queries but no keys.
 pub fn attention(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
     if check_sizes(call, out)? {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if Isa::current() == Isa::Amx {
+            amx::run(call, amx::Form::Split, out);
+            return Ok(());
+        }
         block::run(call, out);
     }
     Ok(())
+}
+
+/// What [`attention`] runs here, as reports name it.
+pub fn attention_kernel() -> &'static str {
+    if cfg!(target_os = "linux") && Isa::current() == Isa::Amx {
+        "attention-3xbf16"
+    } else {
+        "attention-f32"
+    }
 }
 
 /// Computes attention with queries, keys, values and weights rounded to bf16; sums and the softmax are f32.
@@ -74,7 +88,7 @@ pub fn attention_bf16(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
     if check_sizes(call, out)? {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if Isa::current() == Isa::Amx && call.scale >= 0.0 {
-            amx::run(call, false, out);
+            amx::run(call, amx::Form::Rounded, out);
             return Ok(());
         }
         bf16::run(call, out);
@@ -112,7 +126,7 @@ pub fn attention_halves(call: &Attention<'_>, out: &mut [f32]) -> Result<()> {
     )?;
     if check_places(call, out, 2)? {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        amx::run(call, true, out);
+        amx::run(call, amx::Form::Halves, out);
     }
     Ok(())
 }

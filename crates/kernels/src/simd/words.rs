@@ -86,6 +86,19 @@ pub(crate) trait Words: Simd {
             i += 1;
         }
     }
+    /// The values with all but their first 8 bits 0, that is as bf16, cut off.
+    #[inline(always)]
+    fn cut(self, v: Self::V) -> Self::V {
+        let mut values = [0.0; MAX_LANES];
+        // SAFETY: the copy holds any vector.
+        unsafe {
+            self.store(values.as_mut_ptr(), v);
+            for value in &mut values {
+                *value = f32::from_bits(value.to_bits() & 0xffff_0000);
+            }
+            self.load(values.as_ptr())
+        }
+    }
     /// Writes `LANES` words of bf16 pairs, cut off instead of rounded.
     ///
     /// # Safety

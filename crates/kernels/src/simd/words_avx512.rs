@@ -237,6 +237,15 @@ impl<const DOT: bool> Words for Avx512<DOT> {
     }
 
     #[inline(always)]
+    fn cut(self, v: Self::V) -> Self::V {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let mask = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(v), mask))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store_cut_pairs(self, to: *mut u32, even: Self::V, odd: Self::V) {
         // SAFETY: the token proves the features, the caller vouches for the place.
         unsafe {

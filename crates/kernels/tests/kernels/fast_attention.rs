@@ -1,13 +1,20 @@
-//! bf16 attention, by signal-to-noise ratio against f64 loops.
+//! Attention by signal-to-noise ratio against f64 loops: in bf16, and as precise as f32.
 
-use tintype_kernels::{Attention, Causality, Isa, attention_bf16, reference};
+use tintype_kernels::{Attention, Causality, Isa, attention, attention_bf16, reference};
 
 use crate::fast::{assert_snr, heavy};
 use crate::{on_each_isa, values};
 
+/// A kernel and the ratios it reaches, on most shapes and where rows are sharp or few.
+type Kind = (fn(&Attention<'_>, &mut [f32]), [f64; 2]);
+
+const BF16: Kind = (|call, out| attention_bf16(call, out).unwrap(), [47.0, 36.0]);
+const EXACT: Kind = (|call, out| attention(call, out).unwrap(), [120.0, 110.0]);
+
 /// Attention of normally distributed rows against the reference.
 fn check_attention(
     isa: Isa,
+    (compute, bars): Kind,
     [batch, queries, keys, heads, dim]: [usize; 5],
     spread: f32,
     causality: Causality,
@@ -38,20 +45,16 @@ fn check_attention(
         causality,
     };
     let mut out = vec![f32::NAN; batch * queries * inner];
-    attention_bf16(&call, &mut out).unwrap();
+    compute(&call, &mut out);
     // Sharp rows multiply the rounding of their logits, and few outputs have an uncertain mean.
-    let bar = if spread > 1.0 || out.len() < 64 {
-        36.0
-    } else {
-        47.0
-    };
+    let bar = bars[usize::from(spread > 1.0 || out.len() < 64)];
     let what =
         format!("{isa:?} attention {batch} {queries} {keys} {heads} {dim} {spread} {causality:?}");
     assert_snr(&what, &out, &reference::attention(&call), bar);
 }
 
 #[test]
-fn bf16_attention_reaches_its_ratio() {
+fn attention_reaches_its_ratio() {
     let full = Causality::Full;
     on_each_isa(|isa| {
         for sizes in [
@@ -67,14 +70,16 @@ fn bf16_attention_reaches_its_ratio() {
             [1, 7, 300, 1, 512],
             [1, 130, 1024, 2, 40],
         ] {
-            check_attention(isa, sizes, 1.0, full);
+            check_attention(isa, BF16, sizes, 1.0, full);
+            check_attention(isa, EXACT, sizes, 1.0, full);
         }
-        check_attention(isa, [1, 30, 700, 2, 16], 12.0, full);
+        check_attention(isa, BF16, [1, 30, 700, 2, 16], 12.0, full);
+        check_attention(isa, EXACT, [1, 30, 700, 2, 16], 12.0, full);
     });
 }
 
 #[test]
-fn causal_bf16_attention_reaches_its_ratio() {
+fn causal_attention_reaches_its_ratio() {
     on_each_isa(|isa| {
         for sizes in [
             [2, 77, 77, 3, 16],
@@ -82,7 +87,8 @@ fn causal_bf16_attention_reaches_its_ratio() {
             [1, 4, 9, 2, 8],
             [1, 9, 4, 2, 8],
         ] {
-            check_attention(isa, sizes, 1.0, Causality::Causal);
+            check_attention(isa, BF16, sizes, 1.0, Causality::Causal);
+            check_attention(isa, EXACT, sizes, 1.0, Causality::Causal);
         }
     });
 }

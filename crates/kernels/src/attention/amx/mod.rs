@@ -6,13 +6,15 @@
 
 mod fold;
 mod pack;
+mod parts;
 
 use rayon::prelude::*;
 
 use self::fold::Fold;
 use self::pack::{PackKeys, PackQueries, PackValues, WriteRows};
+use self::parts::{Layout, steps_of_values};
 use super::Attention;
-use crate::amx::{SUMS, Step, TILE};
+use crate::amx::{PARTS, SUMS, Step, TILE};
 use crate::half::{BLOCK, padded_words};
 use crate::isa::{Isa, dispatch_words};
 use crate::scratch;
@@ -20,15 +22,32 @@ use crate::shared::SharedMut;
 
 /// Queries of a task: keys and values pass by once for all of them.
 const QUERIES: usize = 16 * SUMS;
-/// Keys of a block: 32 queries' scores are 32 KiB.
+/// Keys of a block: 32 queries' scores are 16 KiB.
 const KEYS: usize = 4 * SUMS;
+/// The same where scores and weights are as precise as f32.
+const EXACT_KEYS: usize = 2 * SUMS;
 
 /// Words of all heads' keys and values that leave room in L2 for a block's rows.
 const FEW_WORDS: usize = 128 * 1024;
 
+/// What the tensors of a call hold, and what is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// f32, rounded to bf16.
+    Rounded,
+    /// bf16, two in each place.
+    Halves,
+    /// f32, each in three bf16.
+    Split,
+}
+
 /// Sizes of a head.
 #[derive(Clone, Copy)]
 struct Sizes {
+    /// bf16 for each value and weight.
+    parts: usize,
+    /// Keys of a block.
+    block: usize,
     /// Words of a key or query.
     deep: usize,
     /// Channels of the values and the ones, in whole tiles.
@@ -38,9 +57,16 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(call: &Attention<'_>) -> Self {
+    fn of(call: &Attention<'_>, form: Form) -> Self {
+        let dim = call.head_dim;
+        let (parts, block, deep) = match form {
+            Form::Split => (PARTS, EXACT_KEYS, Layout::of(dim).words()),
+            _ => (1, KEYS, padded_words(dim)),
+        };
         Self {
-            deep: padded_words(call.head_dim),
+            parts,
+            block,
+            deep,
             tall: (call.head_dim + 1).next_multiple_of(TILE),
             groups: call.keys.div_ceil(SUMS),
         }
@@ -61,9 +87,9 @@ impl Sizes {
         (picture * of_picture + rest % of_picture, rest / of_picture)
     }
 
-    /// Words of a head's values, `[groups][tall][16]`.
+    /// Words of a head's values, `[groups][parts][tall][16]`.
     fn values(self) -> usize {
-        self.groups * self.tall * BLOCK
+        self.groups * self.parts * self.tall * BLOCK
     }
 }
 
@@ -71,21 +97,20 @@ impl Sizes {
 #[derive(Clone, Copy)]
 struct Side<'a> {
     call: &'a Attention<'a>,
-    /// Whether its tensors hold bf16, two in each place.
-    halves: bool,
+    form: Form,
     sizes: Sizes,
     /// Head, counted over all pictures.
     head: usize,
 }
 
 /// Rounds and packs keys and values of every head, then computes blocks of queries. Sizes are checked and not 0.
-pub(super) fn run(call: &Attention<'_>, halves: bool, out: &mut [f32]) {
-    let sizes = Sizes::of(call);
+pub(super) fn run(call: &Attention<'_>, form: Form, out: &mut [f32]) {
+    let sizes = Sizes::of(call, form);
     let heads = call.batch * call.heads;
     let head_len = sizes.keys() + sizes.values();
     let side = |head| Side {
         call,
-        halves,
+        form,
         sizes,
         head,
     };
@@ -119,6 +144,15 @@ pub(super) fn run(call: &Attention<'_>, halves: bool, out: &mut [f32]) {
     });
 }
 
+/// The blocks of keys and queries of `deep` words.
+fn whole_rows(deep: usize) -> Vec<Step> {
+    let step = |i| Step {
+        a: i * BLOCK * size_of::<u32>(),
+        b: i * BLOCK,
+    };
+    (0..deep / BLOCK).map(step).collect()
+}
+
 /// One task: a block of queries of one head against all keys.
 struct Block<'a> {
     side: Side<'a>,
@@ -134,14 +168,18 @@ impl Block<'_> {
     /// Writes the block's rows of `out`, at its head's channels.
     fn compute(&self, out: &SharedMut<'_>) {
         let groups = self.rows.div_ceil(SUMS);
-        let q_len = self.side.sizes.deep * SUMS;
-        let values_len = self.side.sizes.tall.next_multiple_of(SUMS) * SUMS;
-        let len = groups * (q_len + values_len + SUMS) + KEYS * SUMS + KEYS / 2 * SUMS;
+        let Side {
+            call, form, sizes, ..
+        } = self.side;
+        let q_len = sizes.deep * SUMS;
+        let values_len = sizes.tall.next_multiple_of(SUMS) * SUMS;
+        let (scores_len, weights_len) = (sizes.block * SUMS, sizes.parts * sizes.block / 2 * SUMS);
+        let len = groups * (q_len + values_len + SUMS) + scores_len + weights_len;
         scratch::with(len, |buffer| {
             let (q, rest) = buffer.split_at_mut(groups * q_len);
             let (sums, rest) = rest.split_at_mut(groups * values_len);
-            let (scores, rest) = rest.split_at_mut(KEYS * SUMS);
-            let (weights, largest) = rest.split_at_mut(KEYS / 2 * SUMS);
+            let (scores, rest) = rest.split_at_mut(scores_len);
+            let (weights, largest) = rest.split_at_mut(weights_len);
             let q = scratch::as_words(q);
             let weights = scratch::as_words(weights);
             for (group, q) in q.chunks_exact_mut(q_len).enumerate() {
@@ -152,26 +190,27 @@ impl Block<'_> {
                 };
                 dispatch_words(Isa::Amx, queries);
             }
-            let call = self.side.call;
             largest.fill(f32::NEG_INFINITY);
-            let steps: Vec<Step> = (0..self.side.sizes.deep / BLOCK)
-                .map(|i| Step {
-                    a: i * BLOCK * size_of::<u32>(),
-                    b: i * BLOCK,
-                })
-                .collect();
+            let (steps, factor) = match form {
+                Form::Split => (Layout::of(call.head_dim).steps(), 1.0),
+                _ => (
+                    [Vec::new(), whole_rows(sizes.deep)],
+                    call.scale * std::f32::consts::LOG2_E,
+                ),
+            };
             dispatch_words(
                 Isa::Amx,
                 Fold {
                     block: self,
                     q,
                     steps: &steps,
+                    value_steps: &steps_of_values(sizes.parts, sizes.block / SUMS, sizes.tall),
                     scores,
                     weights,
                     largest,
                     sums,
                     values_len,
-                    factor: call.scale * std::f32::consts::LOG2_E,
+                    factor,
                 },
             );
             for (group, sums) in sums.chunks_exact_mut(values_len).enumerate() {

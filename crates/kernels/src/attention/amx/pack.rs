@@ -1,8 +1,9 @@
 //! Queries, keys and values as tiles, and sums as rows of the output.
 
 use super::super::pack::head_row;
-use super::Side;
-use crate::amx::{SUMS, TILE};
+use super::parts::{Layout, Role, split_all};
+use super::{Form, Side};
+use crate::amx::{PARTS, SUMS, TILE};
 use crate::half::{BLOCK, Convert};
 use crate::isa::WordOp;
 use crate::scratch::as_words;
@@ -25,7 +26,7 @@ impl WordOp for PackKeys<'_> {
         let Side { call, sizes, .. } = side;
         for (key, to) in packed.chunks_exact_mut(sizes.deep).enumerate() {
             if key < call.keys {
-                side.words_of(s, (call.k, call.k_stride), (call.keys, key), to);
+                side.words_of(s, Role::Key, key, to);
             } else {
                 to.fill(0);
             }
@@ -34,28 +35,39 @@ impl WordOp for PackKeys<'_> {
 }
 
 impl Side<'_> {
-    /// A row of the head in a tensor with so many rows a picture, as words with zeros behind them.
+    /// A key or query of the head as words with zeros behind them.
     #[inline(always)]
-    fn words_of<S: Words>(
-        self,
-        s: S,
-        (data, stride): (&[f32], usize),
-        (rows, row): (usize, usize),
-        to: &mut [u32],
-    ) {
-        if self.halves {
-            let from = self.places(data, stride, rows, row);
-            copy_words(from, to);
-            to[from.len()..].fill(0);
-            return;
-        }
-        let convert = Convert {
-            from: head_row(self.call, data, stride, rows, self.head, row),
-            factor: 1.0,
-            to,
-            step: BLOCK,
+    fn words_of<S: Words>(self, s: S, role: Role, row: usize, to: &mut [u32]) {
+        let call = self.call;
+        let (data, stride, rows) = match role {
+            Role::Key => (call.k, call.k_stride, call.keys),
+            Role::Query => (call.q, call.q_stride, call.queries),
         };
-        convert.run(s);
+        match self.form {
+            Form::Halves => {
+                let from = self.places(data, stride, rows, row);
+                copy_words(from, to);
+                to[from.len()..].fill(0);
+            }
+            Form::Rounded => {
+                let convert = Convert {
+                    from: head_row(call, data, stride, rows, self.head, row),
+                    factor: 1.0,
+                    to,
+                    step: BLOCK,
+                };
+                convert.run(s);
+            }
+            Form::Split => {
+                let from = head_row(call, data, stride, rows, self.head, row);
+                // Scores become logarithms to base 2.
+                let factor = match role {
+                    Role::Key => 1.0,
+                    Role::Query => (f64::from(call.scale) * std::f64::consts::LOG2_E) as f32,
+                };
+                Layout::of(call.head_dim).write(s, role, (from, factor), to);
+            }
+        }
     }
 
     /// The places of a row of halves.
@@ -74,8 +86,8 @@ fn copy_words(from: &[f32], to: &mut [u32]) {
     }
 }
 
-/// Values, for each group of 32 keys `[tall][16]`: pairs of keys side by side in a channel's row, and in the one behind the last
-/// channel ones. Channels of halves are in another order, the even ones first.
+/// Values, for each group of 32 keys `[parts][tall][16]`: pairs of keys side by side in a channel's row, and in the one behind the
+/// last channel ones. Channels of halves are in another order, the even ones first.
 pub(super) struct PackValues<'a>(pub(super) Side<'a>, pub(super) &'a mut [u32]);
 
 impl WordOp for PackValues<'_> {
@@ -88,12 +100,22 @@ impl WordOp for PackValues<'_> {
             call, sizes, head, ..
         } = side;
         let (dim, tall) = (call.head_dim, sizes.tall);
-        let mut pairs = vec![0; BLOCK * tall];
-        for (group, tile) in packed.chunks_exact_mut(tall * BLOCK).enumerate() {
-            for (pair, to) in pairs.chunks_exact_mut(tall).enumerate() {
+        let mut pairs = vec![0; sizes.parts * BLOCK * tall];
+        let row = |key| head_row(call, call.v, call.v_stride, call.keys, head, key);
+        for (group, tiles) in packed
+            .chunks_exact_mut(sizes.parts * tall * BLOCK)
+            .enumerate()
+        {
+            for pair in 0..BLOCK {
                 let key = group * SUMS + 2 * pair;
-                let row = |key| head_row(call, call.v, call.v_stride, call.keys, head, key);
-                if side.halves && key < call.keys {
+                let to = &mut pairs[pair * tall..];
+                if side.form == Form::Split {
+                    let row = |key| (key < call.keys).then(|| row(key));
+                    pairs_of_parts(s, (row(key), row(key + 1)), (to, BLOCK * tall), tall);
+                    continue;
+                }
+                let to = &mut to[..tall];
+                if side.form == Form::Halves && key < call.keys {
                     let row = |key| side.places(call.v, call.v_stride, call.keys, key);
                     let odd = (key + 1 < call.keys).then(|| row(key + 1));
                     join_halves(row(key), odd, to);
@@ -110,8 +132,46 @@ impl WordOp for PackValues<'_> {
                     to.fill(0);
                 }
             }
-            transpose(s, &pairs, tall, tile);
+            let parts = pairs.chunks_exact(BLOCK * tall);
+            for (pairs, tile) in parts.zip(tiles.chunks_exact_mut(tall * BLOCK)) {
+                transpose(s, pairs, tall, tile);
+            }
         }
+    }
+}
+
+/// Words of the parts of each channel of two rows, each part `apart` words behind the one before and the first with ones behind
+/// the channels; rows that are not there are 0.
+#[inline(always)]
+fn pairs_of_parts<S: Words>(
+    s: S,
+    (even, odd): (Option<&[f32]>, Option<&[f32]>),
+    (to, apart): (&mut [u32], usize),
+    tall: usize,
+) {
+    let dim = even.map_or(0, <[f32]>::len);
+    let mut start = 0;
+    while start < dim {
+        let end = dim.min(start + SUMS);
+        let [even, odd] = [even, odd].map(|row| {
+            let mut parts = [[0.0; SUMS]; PARTS];
+            if let Some(row) = row {
+                split_all(&row[start..end], 1.0, &mut parts);
+            }
+            parts
+        });
+        for (part, (even, odd)) in even.iter().zip(&odd).enumerate() {
+            let there = ..end - start;
+            let to = &mut to[part * apart + start..part * apart + end];
+            round_pairs(s, &even[there], &odd[there], to);
+        }
+        start = end;
+    }
+    for part in 0..PARTS {
+        to[part * apart + dim..part * apart + tall].fill(0);
+    }
+    if dim > 0 {
+        to[dim] = if odd.is_some() { ONES } else { ONE };
     }
 }
 
@@ -205,8 +265,7 @@ impl WordOp for PackQueries<'_> {
         let there = SUMS.min(call.queries - self.first);
         for (lane, row) in rows.chunks_exact_mut(deep).take(there).enumerate() {
             let query = self.first + lane;
-            let place = (call.queries, query);
-            self.side.words_of(s, (call.q, call.q_stride), place, row);
+            self.side.words_of(s, Role::Query, query, row);
         }
         let mut lane = 0;
         while lane < SUMS {
@@ -253,7 +312,7 @@ impl WordOp for Vouched<'_> {
             side:
                 Side {
                     call,
-                    halves,
+                    form,
                     sizes,
                     head,
                 },
@@ -296,7 +355,7 @@ impl WordOp for Vouched<'_> {
         for (lane, row) in rows.chunks_exact(tall).take(there).enumerate() {
             // SAFETY: the promise of `vouched`.
             unsafe {
-                if halves {
+                if form == Form::Halves {
                     let to = out.part(start / 2 + lane * step / 2, dim / 2);
                     round_pairs(s, &row[..dim / 2], &row[dim / 2..dim], as_words(to));
                 } else {
