@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::models::clip::FinalNorm;
+use crate::models::clip::{FinalNorm, HiddenAct};
 use crate::models::{self, ClipTextConfig, ClipTextModel};
 use crate::nn::Engine;
 use crate::prompt::Chunk;
@@ -43,6 +43,17 @@ impl TextLayer {
             Self::PenultimatePooled => FinalNorm::Skip,
         }
     }
+}
+
+/// What kind of text towers a model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Towers {
+    /// OpenAI's CLIP, whose last layer counts: SD 1.x.
+    Clip,
+    /// OpenCLIP's, whose last layer counts: SD 2.x.
+    OpenClip,
+    /// Those whose last layer but one counts, with a pooled text: SDXL.
+    Pooled,
 }
 
 /// What stands for a negative prompt that was not given.
@@ -124,6 +135,17 @@ impl ClipTextEncoder {
             layer,
             remembered: Mutex::default(),
         })
+    }
+
+    /// What kind of towers these are.
+    pub fn towers(&self) -> Towers {
+        let first = self.towers.first();
+        let act = first.map(|tower| tower.model.config().hidden_act);
+        match (self.layer, act) {
+            (TextLayer::PenultimatePooled, _) => Towers::Pooled,
+            (TextLayer::LastNormed, Some(HiddenAct::Gelu)) => Towers::OpenClip,
+            (TextLayer::LastNormed, _) => Towers::Clip,
+        }
     }
 
     /// The clip skip where none is given, in the webui's count.

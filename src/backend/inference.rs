@@ -383,7 +383,11 @@ impl GuidedDenoiser<'_> {
     ) -> Result<(Vec<Weighted>, Option<Attended>)> {
         let condition = self.conditions.at(ask.index, ask.told)?;
         let changes = Changes {
-            freeu: self.freeu,
+            freeu: self.freeu.filter(|freeu| {
+                let steps = self.scheduler.plan().steps().len();
+                let evaluations = self.scheduler.kind().spec().evaluations;
+                freeu.holds_at(ask.index, steps, evaluations)
+            }),
             identity: ask.identity,
             watch: ask.watch,
         };

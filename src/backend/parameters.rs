@@ -8,7 +8,7 @@ use crate::metadata::Parameters;
 use crate::prompt::{Emphasis, PromptSyntax};
 use crate::rng::PictureSeeds;
 use crate::samplers::Coordinates;
-use crate::samplers::schedule::{CustomLevels, ScheduleKind};
+use crate::samplers::schedule::{CustomLevels, LevelOptions, LevelRules, ScheduleKind};
 
 /// What made the picture that started from `seeds` with `config`, whose prompts were chosen from those of `template`: enough for `tintype` to make it again.
 pub(super) fn of(
@@ -29,6 +29,7 @@ pub(super) fn of(
         .map(|variation| variation.strength.to_string());
     let resize_from = config.seeds.resize_from;
     let resize_from = resize_from.map(|(width, height)| format!("{width}x{height}"));
+    let fresh_rng = seeds.fresh_rng.map(|rng| rng.label().to_owned());
     let ensd = Some(seeds.eta_delta).filter(|&delta| delta != 0);
     // With levels of the caller's own the plan decides, not the number of steps asked for.
     let steps = match config.levels {
@@ -61,8 +62,10 @@ pub(super) fn of(
         ),
         ("ENSD", ensd.map(|delta| delta.to_string())),
         ("RNG", Some(seeds.rng.label().to_owned())),
+        ("Fresh RNG", fresh_rng),
     ];
     let mut entries = Vec::from(entries);
+    entries.extend(of_levels(&config.level_options));
     entries.extend(of_sampling(config, scheduler));
     entries.extend(of_guidance(&config.guidance));
     entries.extend([
@@ -171,6 +174,34 @@ fn of_sampling(
         ("Sigma tmin", noise.s_tmin.map(|value| value.to_string())),
         ("Sigma tmax", noise.s_tmax.map(|value| value.to_string())),
         ("Sigma noise", noise.s_noise.map(|value| value.to_string())),
+    ]
+}
+
+/// What the caller said about levels beside their schedule, by the webui's names where it has one.
+fn of_levels(options: &LevelOptions) -> [(&'static str, Option<String>); 6] {
+    let number = |value: Option<f64>| value.map(|value| value.to_string());
+    let LevelOptions {
+        rules,
+        rho,
+        sigma_min,
+        sigma_max,
+        discard_penultimate,
+        full_start,
+    } = *options;
+    let discard = discard_penultimate.map(|discard| if discard { "True" } else { "False" });
+    [
+        (
+            "Levels as",
+            (rules != LevelRules::Checkpoint).then(|| rules.to_string()),
+        ),
+        ("Schedule max sigma", number(sigma_max)),
+        ("Schedule min sigma", number(sigma_min)),
+        ("Schedule rho", number(rho)),
+        ("Discard penultimate sigma", discard.map(str::to_owned)),
+        (
+            "SGM noise multiplier",
+            full_start.then(|| "True".to_owned()),
+        ),
     ]
 }
 

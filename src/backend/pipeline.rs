@@ -104,6 +104,7 @@ impl SDModel {
                 steps: config.steps,
                 noise: config.noise,
                 levels: config.levels.as_ref(),
+                options: config.level_options,
                 step_table: self.step_table(),
             },
         )?;

@@ -6,7 +6,7 @@ use crate::guidance::{GuidanceMethod, GuidanceOptions};
 use crate::prompt::{Chooser, Prompt, PromptOptions, PromptSyntax, Role};
 use crate::samplers::NoiseOptions;
 use crate::samplers::registry::parse_sampler;
-use crate::samplers::schedule::{CustomLevels, ScheduleKind};
+use crate::samplers::schedule::{CustomLevels, LevelOptions, ScheduleKind};
 
 /// Largest width or height in pixels that is accepted.
 ///
@@ -62,6 +62,8 @@ pub struct SamplingConfig {
     pub schedule: Option<String>,
     /// Noise levels of your own, in place of a schedule; their number takes the place of `steps`.
     pub levels: Option<CustomLevels>,
+    /// What else is said about levels: whose rules, and the limits and power of curves.
+    pub level_options: LevelOptions,
     /// What is said about the sampler's randomness.
     pub noise: NoiseOptions,
     /// Layers of the text tower left out at its end, counted as the webui does: 1 leaves out none, 2 takes
@@ -90,6 +92,7 @@ impl Default for SamplingConfig {
             sampler: None,
             schedule: None,
             levels: None,
+            level_options: LevelOptions::default(),
             noise: NoiseOptions::default(),
             clip_skip: None,
             clip_skip_negative: false,
@@ -114,6 +117,7 @@ impl SamplingConfig {
         self.guidance.check()?;
         self.validate_rescale()?;
         self.noise.check()?;
+        self.level_options.check()?;
         self.seeds.check(self.seed, self.batch)?;
         if let Some(levels) = &self.levels {
             levels.check()?;

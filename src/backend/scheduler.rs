@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::samplers::registry::{self, SamplerKind, SamplerSpec};
-use crate::samplers::schedule::{CustomLevels, ScheduleKind, StepTable};
+use crate::samplers::schedule::{CustomLevels, LevelOptions, LevelRules, ScheduleKind, StepTable};
 use crate::samplers::{
-    Denoiser, NoiseOptions, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler,
+    Coordinates, Denoiser, NoiseOptions, NoiseSource, OnStep, Plan, PredictionType, Run, Sampler,
 };
 
 pub use crate::samplers::schedule::{NoiseSchedule, SchedulerConfig, Settings};
@@ -24,6 +24,8 @@ pub struct SchedulerRequest<'a> {
     pub noise: NoiseOptions,
     /// The caller's own levels, in place of a schedule.
     pub levels: Option<&'a CustomLevels>,
+    /// What else is said about levels.
+    pub options: LevelOptions,
     /// Which published table a schedule that is one takes.
     pub step_table: StepTable,
 }
@@ -55,8 +57,10 @@ impl Scheduler {
             check_schedule(kind, sigmas)?;
             settings.sigmas = sigmas;
         }
+        apply_options(&mut settings, spec, request)?;
         if let Some(levels) = request.levels {
             levels.check()?;
+            request.options.refuse_all("a run on levels of your own")?;
             if let Some(sigmas) = chosen {
                 return Err(Error::invalid(format!(
                     "both the {sigmas} schedule and levels of your own are given, expected one"
@@ -159,6 +163,10 @@ fn read(
     request: &SchedulerRequest<'_>,
 ) -> Result<(Settings, MakePlan, Build)> {
     let class_name = config.class_name.as_deref().unwrap_or("");
+    if spec.coordinates == Coordinates::VarianceExploding && request.options.are_set() {
+        let settings = config.of_training().resolve(&spec.defaults)?;
+        return Ok((settings, spec.plan, spec.build));
+    }
     let own = spec
         .of_checkpoint
         .filter(|own| own.class_names.contains(&class_name) && request.levels.is_none());
@@ -219,6 +227,45 @@ fn check_schedule(kind: SamplerKind, sigmas: ScheduleKind) -> Result<()> {
     .with_hint("leave the schedule out or choose another sampler"))
 }
 
+/// Puts the caller's wishes about levels in force, or says why the sampler has no place for them.
+fn apply_options(
+    settings: &mut Settings,
+    spec: &SamplerSpec,
+    request: &SchedulerRequest<'_>,
+) -> Result<()> {
+    let options = request.options;
+    options.check()?;
+    settings.options = options;
+    if let Some(discard) = options.discard_penultimate {
+        settings.discard_penultimate = discard;
+    }
+    if spec.coordinates == Coordinates::VarianceExploding {
+        return Ok(());
+    }
+    options.refuse_all(spec.name)?;
+    if options.full_start {
+        return Err(Error::invalid(format!(
+            "full_start is set, but {} works on latents that keep their variance",
+            spec.name
+        )));
+    }
+    let webui = ScheduleKind::DdimUniform;
+    match options.rules {
+        LevelRules::Checkpoint => Ok(()),
+        LevelRules::Webui | LevelRules::Forge if spec.takes_schedule(webui) => {
+            if request.levels.is_none() {
+                settings.sigmas = webui;
+            }
+            Ok(())
+        }
+        rules => Err(Error::invalid(format!(
+            "levels_as is {rules}, but {} runs on training timesteps as diffusers does",
+            spec.name
+        ))
+        .with_hint("leave levels_as out or choose another sampler")),
+    }
+}
+
 fn check_steps(steps: usize, limit: usize) -> Result<()> {
     if (1..=limit).contains(&steps) {
         return Ok(());
@@ -266,7 +313,17 @@ mod tests {
         steps: 20,
         noise: NONE,
         levels: None,
+        options: NO_OPTIONS,
         step_table: StepTable::Sd15,
+    };
+
+    const NO_OPTIONS: LevelOptions = LevelOptions {
+        rules: LevelRules::Checkpoint,
+        rho: None,
+        sigma_min: None,
+        sigma_max: None,
+        discard_penultimate: None,
+        full_start: false,
     };
 
     #[test]

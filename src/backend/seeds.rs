@@ -21,6 +21,9 @@ pub struct SeedOptions {
     pub resize_from: Option<(usize, usize)>,
     /// The webui's eta noise seed delta: added to the seed for what samplers draw on their way.
     pub eta_delta: i64,
+    /// Whose random numbers samplers draw on their way, from a generator of its own; `None` goes on with that of the
+    /// start, as the webui and diffusers do.
+    pub fresh_rng: Option<RngKind>,
 }
 
 impl SeedOptions {
@@ -42,9 +45,15 @@ impl SeedOptions {
         self.check_delta(seed, of_seed)
     }
 
+    /// The largest seed that every generator in use takes.
+    fn max_seed(&self) -> u64 {
+        let fresh = self.fresh_rng.unwrap_or(self.rng);
+        self.rng.max_seed().min(fresh.max_seed())
+    }
+
     /// Torch's generators wrap; NumPy's refuses seeds it has no room for.
     fn check_seed(&self, name: &str, seed: Option<u64>, more: u64) -> Result<()> {
-        let max = self.rng.max_seed();
+        let max = self.max_seed();
         match seed {
             Some(seed) if max < u64::MAX && seed > max - more => Err(Error::invalid(format!(
                 "{name} is {seed}, expected at most {} with the {} generator",
@@ -56,7 +65,7 @@ impl SeedOptions {
     }
 
     fn check_delta(&self, seed: Option<u64>, more: u64) -> Result<()> {
-        let max = self.rng.max_seed();
+        let max = self.max_seed();
         if max == u64::MAX || self.eta_delta == 0 {
             return Ok(());
         }
@@ -137,6 +146,7 @@ impl Seeds {
                 .resize_from
                 .map(|(width, height)| [height / factor, width / factor]),
             eta_delta: self.options.eta_delta,
+            fresh_rng: self.options.fresh_rng,
         }
     }
 }

@@ -322,8 +322,13 @@ fn what_makes_no_sense_is_named() {
         (pag("blocks=up.32"), "the blocks are \"up.32\""),
         (pag("blocks="), "the blocks are \"\""),
         (freeu("b3=1"), "freeu has no setting \"b3\""),
+        (freeu("start=0.5,end=0.2"), "the end of freeu is 0.2"),
+        (freeu("start=2"), "the start of freeu is 2"),
         (freeu("s1=NaN"), "a factor of freeu is NaN"),
-        (freeu("version=3"), "version is \"3\", expected one of 1, 2"),
+        (
+            freeu("version=3"),
+            "version is \"3\", expected one of 1, 2, 1-comfy",
+        ),
         (sag("101"), "guidance sag is 101"),
         (sag("NaN"), "guidance sag is NaN"),
         (sag("sigma=0"), "guidance sag sigma is 0"),
@@ -401,6 +406,15 @@ fn settings_of_changes_come_back() {
         "version=2".parse::<FreeU>().unwrap().to_string(),
         "b1=1.3,b2=1.4,s1=0.9,s2=0.2,version=2"
     );
+    let part = "b1=1.1,b2=1.2,s1=0.9,s2=0.2,version=1-comfy,start=0.25,end=0.75";
+    let freeu = part.parse::<FreeU>().unwrap();
+    assert_eq!(freeu.to_string(), part);
+    // Of 5 steps, told of each one late: 0, 0, 1, 2, 3 of 4.
+    let holds: Vec<bool> = (0..5).map(|step| freeu.holds_at(step, 5, 1)).collect();
+    assert_eq!(holds, [false, false, true, true, true]);
+    // Twice a step: 0, 0 | 0, 1 | 1, 2 of 2.
+    let holds: Vec<bool> = (0..6).map(|index| freeu.holds_at(index, 3, 2)).collect();
+    assert_eq!(holds, [false, false, false, true, true, false]);
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub struct PictureSeeds {
     pub resize_from: Option<[usize; 2]>,
     /// Added to the seed for all noise but the start's; 0 goes on with the generator of the start.
     pub eta_delta: i64,
+    /// Whose random numbers that noise is, from a generator of its own; `None` is as `eta_delta` says.
+    pub fresh_rng: Option<RngKind>,
 }
 
 impl PictureSeeds {
@@ -61,6 +63,9 @@ impl PictureSeeds {
             let mut whole = source.noise(&shape);
             paste_centred(&mut whole, &noise)?;
             noise = whole;
+        }
+        if let Some(kind) = self.fresh_rng {
+            source = SeededNoise::new(kind, [self.seed]);
         }
         if self.eta_delta != 0 {
             source.restart(self.eta_delta);

@@ -185,6 +185,7 @@ fn starts_and_what_follows_are_the_webuis() {
             }),
             resize_from: serde_json::from_value(case["resize_from"].clone()).unwrap(),
             eta_delta: case["ensd"].as_i64().unwrap_or(0),
+            fresh_rng: None,
         };
         let [channels, height, width]: [usize; 3] =
             serde_json::from_value(case["shape"].clone()).unwrap();
@@ -203,6 +204,32 @@ fn starts_and_what_follows_are_the_webuis() {
             }
         }
     }
+}
+
+#[test]
+fn noise_on_the_way_may_have_a_generator_of_its_own() {
+    let seeds = PictureSeeds {
+        rng: RngKind::TorchCpu,
+        seed: 7,
+        variation: None,
+        resize_from: None,
+        eta_delta: 0,
+        fresh_rng: Some(RngKind::TorchCuda),
+    };
+    let shape = [1, 4, 8, 8];
+    let (start, mut source) = seeds.start(shape).unwrap();
+    let first = |kind, seed| SeededNoise::new(kind, [seed]).noise(&shape);
+    assert_eq!(start, first(RngKind::TorchCpu, 7));
+    assert_eq!(source.noise(&shape), first(RngKind::TorchCuda, 7));
+    let mut path = source.brownian(&shape, 0.03, 14.6);
+    let mut alone = SeededNoise::new(RngKind::TorchCuda, [7]).brownian(&shape, 0.03, 14.6);
+    assert_eq!(path.between(10.0, 5.0), alone.between(10.0, 5.0));
+    let moved = PictureSeeds {
+        eta_delta: 3,
+        ..seeds
+    };
+    let (_, mut source) = moved.start(shape).unwrap();
+    assert_eq!(source.noise(&shape), first(RngKind::TorchCuda, 10));
 }
 
 #[test]

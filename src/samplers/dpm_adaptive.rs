@@ -49,8 +49,8 @@ impl DpmAdaptive {
                 levels::level(schedule, sigma(t) as f32)
             })
             .collect();
-        let first = levels[0].sigma;
-        Plan::through(&levels, first)
+        let start = schedule.start_scale(levels[0].sigma);
+        Plan::through(&levels, start)
     }
 }
 

@@ -60,8 +60,8 @@ impl DpmFast {
                 to,
             }));
         }
-        let first = steps[0].from.sigma;
-        Plan::new(steps, Coordinates::VarianceExploding, first)
+        let start = schedule.start_scale(steps[0].from.sigma);
+        Plan::new(steps, Coordinates::VarianceExploding, start)
     }
 }
 
@@ -100,6 +100,8 @@ pub(super) fn limits(schedule: &NoiseSchedule) -> (f64, f64) {
 
 /// These methods choose their levels themselves.
 pub(super) fn refuse_levels(schedule: &NoiseSchedule) -> Result<()> {
+    let options = &schedule.settings().options;
+    options.refuse_all("a sampler that chooses its noise levels itself")?;
     if schedule.settings().custom.is_none() && !schedule.is_scheduled() {
         return Ok(());
     }

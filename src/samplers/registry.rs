@@ -70,8 +70,16 @@ pub enum SamplerKind {
     Deis,
     /// DEIS as diffusers has it.
     DeisMultistep,
+    /// UniPC as ComfyUI has it, with B(h) = h.
+    UniPcComfy,
+    /// UniPC as ComfyUI has it, with B(h) = exp(h) - 1.
+    UniPcBh2Comfy,
     /// SA-Solver.
     SaSolver,
+    /// SA-Solver as ComfyUI has it.
+    SaSolverComfy,
+    /// The same with a second evaluation after each correction.
+    SaSolverPece,
     /// IPNDM.
     Ipndm,
     /// IPNDM_V.
@@ -84,6 +92,10 @@ pub enum SamplerKind {
     ErSde,
     /// LCM.
     Lcm,
+    /// LCM through a schedule's sigmas.
+    LcmSigmas,
+    /// LCM as the webui has it.
+    LcmWebui,
     /// TCD.
     Tcd,
 }

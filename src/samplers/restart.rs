@@ -63,8 +63,8 @@ impl Restart {
                 to: level(to),
             })
             .collect();
-        let first = steps[0].from.sigma;
-        Plan::new(steps, Coordinates::VarianceExploding, first)
+        let start = schedule.start_scale(steps[0].from.sigma);
+        Plan::new(steps, Coordinates::VarianceExploding, start)
     }
 }
 

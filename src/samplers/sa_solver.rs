@@ -64,10 +64,10 @@ impl SaSolver {
 
 /// What predictor and corrector of one step have in common.
 #[derive(Clone, Copy)]
-struct Interval {
-    from: NoiseLevel,
-    to: NoiseLevel,
-    tau: f64,
+pub(super) struct Interval {
+    pub(super) from: NoiseLevel,
+    pub(super) to: NoiseLevel,
+    pub(super) tau: f64,
 }
 
 impl Interval {
@@ -77,7 +77,7 @@ impl Interval {
     }
 
     /// Weights of the estimates known at `sigmas`, which interpolate the estimate over the step.
-    fn weights(&self, sigmas: &[f64]) -> Vec<f64> {
+    pub(super) fn weights(&self, sigmas: &[f64]) -> Vec<f64> {
         let rate = 1.0 + self.tau * self.tau;
         let places: Vec<f64> = sigmas
             .iter()
@@ -105,13 +105,31 @@ impl Interval {
         estimates: &[(f64, &HostTensor)],
         (noise, s_noise): (&HostTensor, f64),
     ) -> Result<HostTensor> {
-        let h = self.width();
-        let decay = (-self.tau * self.tau * h).exp();
-        let spread = self.to.sigma * (-(-2.0 * self.tau * self.tau * h).exp_m1()).sqrt();
-        let mut terms = vec![(decay * self.to.sigma / self.from.sigma, x)];
+        let mut terms = vec![(self.keep(), x)];
         terms.extend_from_slice(estimates);
-        terms.push((spread * s_noise, noise));
+        terms.push((self.spread() * s_noise, noise));
         maths::combine(&terms)
+    }
+
+    /// The same without noise.
+    pub(super) fn apply_without_noise(
+        &self,
+        x: &HostTensor,
+        estimates: &[(f64, &HostTensor)],
+    ) -> Result<HostTensor> {
+        let mut terms = vec![(self.keep(), x)];
+        terms.extend_from_slice(estimates);
+        maths::combine(&terms)
+    }
+
+    /// What is kept of the latents at the step's start.
+    fn keep(&self) -> f64 {
+        (-self.tau * self.tau * self.width()).exp() * self.to.sigma / self.from.sigma
+    }
+
+    /// Standard deviation of the step's noise.
+    pub(super) fn spread(&self) -> f64 {
+        self.to.sigma * (-(-2.0 * self.tau * self.tau * self.width()).exp_m1()).sqrt()
     }
 }
 

@@ -16,6 +16,9 @@ use crate::host::HostTensor;
 /// Order of the webuis' UniPC.
 const WEBUI_ORDER: usize = 3;
 
+/// Where ComfyUI's ends in place of 0.
+const COMFY_END: f32 = 0.001;
+
 /// The paper's B(h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UniPcVariant {
@@ -45,12 +48,39 @@ impl UniPc {
         if schedule.is_scheduled() || schedule.has_own_levels() {
             return levels::plan(schedule, steps);
         }
-        let last = (schedule.settings().num_train_timesteps - 1) as f64;
+        let settings = schedule.settings();
+        settings
+            .options
+            .refuse_all("uni_pc without a schedule, which has levels of its own,")?;
+        let last = (settings.num_train_timesteps - 1) as f64;
         let levels: Vec<NoiseLevel> = (0..=steps)
             .map(|index| schedule.level_between(last - last * index as f64 / steps as f64))
             .collect();
         let first = levels[0].sigma;
         Plan::through(&levels, (first * first + 1.0).sqrt())
+    }
+
+    /// The levels of ComfyUI's (`comfy/extra_samplers/uni_pc.py`): those of k-diffusion's samplers, but the last is not 0.
+    pub(super) fn plan_comfy(schedule: &NoiseSchedule, steps: usize) -> Result<Plan> {
+        let mut sigmas = levels::sigmas(schedule, steps)?;
+        if let Some(last) = sigmas.last_mut().filter(|last| **last <= 0.0) {
+            *last = COMFY_END;
+        }
+        let levels: Vec<NoiseLevel> = sigmas
+            .into_iter()
+            .map(|sigma| levels::level(schedule, sigma))
+            .collect();
+        Plan::through(&levels, schedule.start_scale(levels[0].sigma))
+    }
+
+    /// ComfyUI's `uni_pc_bh2`.
+    pub(super) fn build_comfy_bh2(settings: &Settings) -> Box<dyn Sampler> {
+        Box::new(Self {
+            variant: UniPcVariant::Bh2,
+            order: WEBUI_ORDER,
+            lower_order_final: settings.lower_order_final,
+            clip: settings.clip,
+        })
     }
 
     /// The webuis'.

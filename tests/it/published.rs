@@ -66,6 +66,7 @@ fn parse(name: &str, folder: &Path) -> Option<Result<()>> {
                 steps: 20,
                 noise: tintype::samplers::NoiseOptions::default(),
                 levels: None,
+                options: tintype::samplers::schedule::LevelOptions::default(),
                 step_table: tintype::samplers::schedule::StepTable::Sd15,
             };
             config.and_then(|config| tintype::Scheduler::new(&config, &request).map(drop))

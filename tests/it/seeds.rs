@@ -81,6 +81,7 @@ fn the_settings_of_a_picture_make_it_again() {
         variation_strength: 0.25,
         resize_from: Some((32, 48)),
         eta_delta: 31337,
+        fresh_rng: Some(RngKind::TorchCuda),
     };
     let picture = one(&model, 42, asked, "euler_a");
     let text = picture.parameters.to_text();

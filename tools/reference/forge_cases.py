@@ -34,6 +34,12 @@ CASES = [
      "height": 88},
     {"name": "both", "sag": {"scale": 2.0, "sigma": 5.0, "threshold": 1.02},
      "freeu": {"b1": 1.2, "b2": 1.3, "s1": 0.8, "s2": 0.4}, "width": 96, "height": 64},
+    {"name": "the second freeu for the first steps", "freeu": {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2, "end": 0.3},
+     "width": 96, "height": 128},
+    {"name": "the second freeu for the last step", "freeu": {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2, "start": 0.4},
+     "width": 96, "height": 128},
+    {"name": "comfyui's first freeu", "freeu": {"version": "1-comfy", "b1": 1.1, "b2": 1.2, "s1": 0.9, "s2": 0.2}, "width": 72,
+     "height": 88},
 ]
 
 
@@ -71,8 +77,8 @@ def degraded(clean: torch.Tensor, received: torch.Tensor, sigma: float, threshol
     return blur(clean, sigma) * mask + clean * (1 - mask)
 
 
-def freeu_in(unet, factors: dict):
-    """In the place of diffusers' own."""
+def freeu_in(unet, factors: dict, state: dict):
+    """In the place of diffusers' own, while `state` says so."""
     outermost = unet.config.block_out_channels[0]
     by_channels = {4 * outermost: (factors["b1"], factors["s1"]), 2 * outermost: (factors["b2"], factors["s2"])}
 
@@ -80,6 +86,12 @@ def freeu_in(unet, factors: dict):
         found = by_channels.get(hidden_states.shape[1])
         if found is None:
             return hidden_states, res_hidden_states
+        if not state["on"]:
+            return hidden_states, res_hidden_states
+        if factors.get("version") == "1-comfy":
+            half = hidden_states.shape[1] // 2
+            first = hidden_states[:, :half] * found[0]
+            return torch.cat([first, hidden_states[:, half:]], 1), low_scaled(res_hidden_states, found[1])
         return strengthened(hidden_states, found[0]), low_scaled(res_hidden_states, found[1])
 
     unet.enable_freeu(s1=1.0, s2=1.0, b1=1.0, b2=1.0)
@@ -101,8 +113,9 @@ def run(parts: dict, case: dict) -> torch.Tensor:
     original, own = watched.processor, unet_2d_blocks.apply_freeu
     if "sag" in case:
         watched.processor = store
+    state = {"on": True}
     if "freeu" in case:
-        unet_2d_blocks.apply_freeu = freeu_in(unet, case["freeu"])
+        unet_2d_blocks.apply_freeu = freeu_in(unet, case["freeu"], state)
     size = []
     hook = unet.mid_block.register_forward_hook(lambda module, inputs, output: size.append(output.shape[-2:]))
 
@@ -110,7 +123,11 @@ def run(parts: dict, case: dict) -> torch.Tensor:
         noise = unet(x / (sigma ** 2 + 1) ** 0.5, t, encoder_hidden_states=text).sample
         return x - sigma * noise
 
-    for sigma, lower, t in zip(scheduler.sigmas[:-1], scheduler.sigmas[1:], scheduler.timesteps):
+    for index, (sigma, lower, t) in enumerate(zip(scheduler.sigmas[:-1], scheduler.sigmas[1:], scheduler.timesteps)):
+        # Forge's script learns of a step when the model has been asked for it.
+        place = max(index - 1, 0) / (STEPS - 1)
+        freeu = case.get("freeu", {})
+        state["on"] = freeu.get("start", 0) <= place <= freeu.get("end", 1)
         without = clean_of(x, negative, sigma, t)
         received = store.attention_probs.mean(0).sum(0).view(size[-1]) if "sag" in case else None
         clean = without + GUIDANCE * (clean_of(x, prompt, sigma, t) - without)
@@ -162,7 +179,7 @@ def of_runs() -> list:
         for case in CASES:
             found.append({
                 "name": case["name"],
-                "freeu": text(case["freeu"], version=2) if "freeu" in case else None,
+                "freeu": text({"version": 2, **case["freeu"]}) if "freeu" in case else None,
                 "pag": None,
                 "sag": text(case["sag"], rule="forge") if "sag" in case else 0.0,
                 "sampler": "euler",

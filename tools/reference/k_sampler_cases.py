@@ -8,6 +8,7 @@ sampler_cases.py has them for others.
 """
 
 import json
+import math
 from pathlib import Path
 
 import diffusers
@@ -17,7 +18,7 @@ import torch
 import k_schedules
 import sampler_cases
 import webui_samplers
-from kdiffusion import VERSION, Model, alphas_cumprod, network, sampling
+from kdiffusion import VERSION, Model, Thinned, alphas_cumprod, network, sampling
 
 OUT = Path(__file__).resolve().parents[2] / "tests/data/samplers"
 SHAPE = (1, 2, 2, 4)
@@ -50,6 +51,17 @@ WRITTEN_HERE = {
     "euler_cfg_pp": (webui_samplers.euler_cfg_pp, "normal"),
     "euler_a_cfg_pp": (lambda *a, **k: webui_samplers.euler_cfg_pp(*a, **{"eta": 1.0, **k}), "normal"),
 }
+# Programs' own of names that are another method's elsewhere; program_cases.py records them.
+OF_PROGRAMS = {
+    "sa_solver_comfy": (webui_samplers.sa_solver, "normal"),
+    "sa_solver_pece": (lambda *a, **k: webui_samplers.sa_solver(*a, again=True, **k), "normal"),
+    "uni_pc_comfy": (webui_samplers.uni_pc, "normal"),
+    "uni_pc_bh2_comfy": (lambda *a: webui_samplers.uni_pc(*a, variant="bh2"), "normal"),
+    "lcm_sigmas": (webui_samplers.lcm, "normal"),
+    "lcm_webui": (lambda *a: webui_samplers.lcm(*a, boundary=True), "normal"),
+    "ddpm": (webui_samplers.ddpm, "normal"),
+    "dpmpp_2m": (sampling.sample_dpmpp_2m, "normal"),
+}
 # diffusers' schedulers that a checkpoint may name, which run as there on such a checkpoint.
 OF_CHECKPOINTS = {
     "heun": diffusers.HeunDiscreteScheduler,
@@ -64,7 +76,7 @@ SDE = {"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"}
 CHURNED = {"euler", "heun", "dpm_2", "heunpp2"}
 ETA = {"euler_a", "dpm_2_a", "dpmpp_2s_a", "res_multistep", "euler_cfg_pp", "euler_a_cfg_pp", *SDE}
 # The webui makes one step more and leaves out the last sigma above 0.
-DISCARDS = {"dpm_2", "dpm_2_a", "dpmpp_3m_sde"}
+DISCARDS = {"dpm_2", "dpm_2_a", "dpmpp_3m_sde", "uni_pc_comfy", "uni_pc_bh2_comfy"}
 
 
 def run(case: dict, model: Model | None = None, shape: tuple = SHAPE) -> torch.Tensor:
@@ -80,15 +92,22 @@ def run(case: dict, model: Model | None = None, shape: tuple = SHAPE) -> torch.T
         if name == "dpm_fast":
             return sampling.sample_dpm_fast(model, noise * high, low, high, case["steps"], disable=True, **options)
         return sampling.sample_dpm_adaptive(model, noise * high, low, high, disable=True, **options)
-    function, own = {**K_DIFFUSION, **WRITTEN_HERE}[name]
-    extra = name in DISCARDS
+    function, own = {**K_DIFFUSION, **WRITTEN_HERE, **OF_PROGRAMS}[name]
+    extra = case.get("discard", name in DISCARDS)
+    if name == "lcm_webui":
+        model = Thinned(model)
+    # Forge and ComfyUI tell the model the nearest timestep of training.
+    model.inner.quantize = case.get("levels_as") in ("forge", "comfyui")
     sigmas = k_schedules.sigmas(case.get("schedule", own), case["steps"] + extra, model)
     if extra:
         sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
     x = noise * sigmas[0]
+    is_largest = math.isclose(sigmas[0], model.inner.sigma_max, rel_tol=1e-5)
+    if case.get("full_start") or case.get("levels_as") == "comfyui" and is_largest:
+        x = noise * (1 + sigmas[0] ** 2).sqrt()
     if name in SDE:
         options["noise_sampler"] = sampling.BrownianTreeNoiseSampler(x, sigmas[sigmas > 0].min(), sigmas.max(), [seed])
-    if name in K_DIFFUSION:
+    if name in K_DIFFUSION or name == "dpmpp_2m":
         options["disable"] = True
     return function(model, x, sigmas, **options)
 

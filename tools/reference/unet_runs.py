@@ -31,9 +31,8 @@ CFG_PP = ("euler_cfg_pp", "euler_a_cfg_pp", "ddim_cfg_pp")
 class Unet:
     """The UNet's prediction of the noise, guided."""
 
-    def __init__(self, parts: dict, guidance: float):
-        states = [parts["text_encoder"](runs.ids(parts["tokenizer"], text)).last_hidden_state
-                  for text in (families.PROMPT, "")]
+    def __init__(self, parts: dict, guidance: float, prompt: str = families.PROMPT):
+        states = [parts["text_encoder"](runs.ids(parts["tokenizer"], text)).last_hidden_state for text in (prompt, "")]
         self.unet, (self.prompt, self.nothing), self.guidance = parts["unet"], states, guidance
 
     def ask(self, x, t, text):
@@ -76,6 +75,10 @@ def cases() -> list:
         add(sampler, **({"schedule": "karras"} if sampler in ("euler", "euler_a") else {}))
     for sampler in OF_DIFFUSERS:
         add(sampler)
+    for sampler in k.OF_PROGRAMS:
+        # The two that others have under this name are above.
+        if sampler not in OF_DIFFUSERS:
+            add(sampler)
     return rows
 
 

@@ -6,6 +6,7 @@ they prove that two readings of the same definition agree, not that upstream's p
 
 import math
 
+import numpy as np
 import torch
 
 from kdiffusion import sampling
@@ -221,3 +222,125 @@ def restart(model, x, sigmas, s_noise=1.0):
         x = end if t == 0 else x + (d + slope(end, t, ask(model, end, t))) / 2 * (t - s)
         last = t
     return x
+
+
+def lcm(model, x, sigmas, boundary=False):
+    """ComfyUI's, or with the boundary condition of Luo et al. 2023, equation 7, at ten times the timestep, the webui's."""
+    for i in range(len(sigmas) - 1):
+        denoised = ask(model, x, sigmas[i])
+        if boundary:
+            t = 10.0 * model.inner.sigma_to_t(sigmas[i].reshape(1)).item()
+            denoised = t / (t * t + 0.25) ** 0.5 * denoised + 0.25 / (t * t + 0.25) * x
+        x = denoised
+        if sigmas[i + 1] > 0:
+            x = x + sigmas[i + 1] * torch.randn_like(x)
+    return x
+
+
+def ddpm(model, x, sigmas):
+    """Ho et al. 2020, algorithm 2, on latents that keep their variance, as ComfyUI writes it."""
+    for i in range(len(sigmas) - 1):
+        s, t = sigmas[i], sigmas[i + 1]
+        noise = slope(x, s, ask(model, x, s))
+        share, after = 1 / (s * s + 1), 1 / (t * t + 1)
+        alpha = share / after
+        kept = (x * share.sqrt() - (1 - alpha) * noise / (1 - share).sqrt()) / alpha.sqrt()
+        if t > 0:
+            kept = kept + ((1 - alpha) * (1 - after) / (1 - share)).sqrt() * torch.randn_like(x)
+        x = kept / after.sqrt()
+    return x
+
+
+def adams(known, start, end, tau, nodes=24):
+    """Weights of estimates at the half log signal-to-noise ratios `known` over a step (Xue et al. 2023, equation 14): the
+    integrals of their Lagrange polynomials times an exponential, by Gauss and Legendre's quadrature."""
+    places, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(nodes))
+    places = (end - start) / 2 * places + (end + start) / 2
+    rate = 1 + tau ** 2
+    kernel = rate * torch.exp(rate * (places - end)) * weights * (end - start) / 2
+    found = []
+    for j, own in enumerate(known):
+        polynomial = torch.ones_like(places)
+        for k, other in enumerate(known):
+            if k != j:
+                polynomial = polynomial * (places - other) / (own - other)
+        found.append(float((kernel * polynomial).sum()))
+    return found
+
+
+def sa_solver(model, x, sigmas, eta=1.0, s_noise=1.0, again=False):
+    """SA-Solver (Xue et al. 2023, algorithm 1) with ComfyUI's orders, 3 and 4, and noise for steps that end between the
+    sigmas of timesteps 199.8 and 799.2; `again` asks the model after each correction too."""
+    low, high = (model.inner.t_to_sigma(torch.tensor(share * 999.0)).item() for share in (0.2, 0.8))
+    s = sigmas.double()
+    half_logs = [float(-v.log()) if v > 0 else math.inf for v in s]
+    count, estimates, drawn, tau = len(s) - 1, [], None, 0.0
+    for i in range(count):
+        estimates = [*estimates, ask(model, x, sigmas[i])][-4:]
+        ends = s[i + 1] == 0
+        if i > 0 and (again or not ends):
+            order = min(4, len(estimates), count - i)
+            known = half_logs[i - order + 1:i + 1]
+            weights = adams(known, half_logs[i - 1], half_logs[i], tau)
+            h = half_logs[i] - half_logs[i - 1]
+            x = float(s[i] / s[i - 1]) * math.exp(-tau ** 2 * h) * start
+            x = x + sum(w * d for w, d in zip(weights, estimates[-order:]))
+            if drawn is not None:
+                x = x + drawn
+            if again:
+                estimates[-1] = ask(model, x, sigmas[i])
+        if ends:
+            return estimates[-1]
+        start = x
+        tau = eta if low <= sigmas[i + 1].item() <= high else 0.0
+        order = max(1, min(3, len(estimates), count - 1 - i))
+        weights = adams(half_logs[i - order + 1:i + 1], half_logs[i], half_logs[i + 1], tau)
+        h = half_logs[i + 1] - half_logs[i]
+        x = float(s[i + 1] / s[i]) * math.exp(-tau ** 2 * h) * start
+        x = x + sum(w * d for w, d in zip(weights, estimates[-order:]))
+        drawn = None
+        if tau > 0 and s_noise > 0:
+            drawn = torch.randn_like(x) * float(s[i + 1]) * math.sqrt(-math.expm1(-2 * tau ** 2 * h)) * s_noise
+            x = x + drawn
+    return x
+
+
+def uni_pc(model, x, sigmas, variant="bh1", order=3):
+    """UniPC (Zhao et al. 2023, algorithms 5 to 8) on latents that keep their variance, from each sigma to the next and to
+    0.001 in place of 0, as ComfyUI runs it."""
+    s = sigmas.double().clone()
+    s[-1] = 0.001 if s[-1] == 0 else s[-1]
+    share = 1 / (s * s + 1).sqrt()
+    half_logs = -s.log()
+    count = len(s) - 1
+    order = min(order, count - 1)
+    x = x.double() * share[0]
+
+    def clean(x, index):
+        return ask(model, (x / share[index]).float(), sigmas[index]).double()
+
+    known = [clean(x, 0)]
+    for index in range(1, count + 1):
+        own = index if index < order else min(order, count + 1 - index)
+        h = half_logs[index] - half_logs[index - 1]
+        scale = torch.expm1(-h) if variant == "bh2" else -h
+        ratios = [(half_logs[index - 1 - back] - half_logs[index - 1]) / h for back in range(1, own)]
+        differences = [(known[back] - known[0]) / ratio for back, ratio in enumerate(ratios, 1)]
+        rights, phi, factorial = [], torch.expm1(-h) / -h - 1, 1
+        for k in range(1, own + 1):
+            rights.append(phi * factorial / scale)
+            factorial *= k + 1
+            phi = phi / -h - 1 / factorial
+        powers = torch.stack([torch.stack([*ratios, torch.ones_like(h)]) ** k for k in range(own)])
+        rights = torch.stack(rights)
+        base = s[index] * share[index] / (s[index - 1] * share[index - 1]) * x - share[index] * torch.expm1(-h) * known[0]
+        weights = [] if own == 1 else [0.5] if own == 2 else torch.linalg.solve(powers[:-1, :-1], rights[:-1])
+        x = base - share[index] * scale * sum(w * d for w, d in zip(weights, differences))
+        if index == count:
+            return (x / share[index]).float()
+        newest = clean(x, index)
+        weights = [0.5] if own == 1 else torch.linalg.solve(powers, rights)
+        moved = sum(w * d for w, d in zip(weights, [*differences, newest - known[0]]))
+        x = base - share[index] * scale * moved
+        known = [newest, *known[:2]]
+    raise AssertionError

@@ -14,6 +14,7 @@ use tintype::{Device, EngineKind, LoadOptions, MemoryUse};
 
 use crate::bench::BenchArgs;
 use crate::guidance_args::GuidanceArgs;
+use crate::level_args::LevelArgs;
 use crate::output::Form;
 use crate::prompt_args::PromptArgs;
 
@@ -99,6 +100,8 @@ pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) picture: PictureArgs,
     #[command(flatten)]
+    pub(crate) levels: LevelArgs,
+    #[command(flatten)]
     pub(crate) guidance: GuidanceArgs,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
@@ -167,6 +170,10 @@ pub(crate) struct PictureArgs {
     /// [default: 0, which goes on with the generator of the start]
     #[arg(long, value_name = "NUMBER", env = "TINTYPE_ENSD", value_parser = parse_delta)]
     pub(crate) ensd: Option<i64>,
+    /// Whose random numbers samplers draw on their way, from a generator of its own with the same seed, as ComfyUI does on
+    /// a GPU: cpu, gpu or numpy [default: the generator of the start goes on]
+    #[arg(long, value_name = "NAME", env = "TINTYPE_FRESH_RNG", value_parser = Names(rng_names).try_map(|name| name.parse::<RngKind>()))]
+    pub(crate) fresh_rng: Option<RngKind>,
     /// Sampler, see `tintype samplers` [default: the model's own scheduler]
     #[arg(long, value_name = "NAME", env = "TINTYPE_SAMPLER", value_parser = Names(sampler_names))]
     pub(crate) sampler: Option<String>,
@@ -385,7 +392,7 @@ pub(crate) fn parse_count(text: &str) -> Result<usize, &'static str> {
     text.parse().map_err(|_| "expected a whole number")
 }
 
-fn parse_real(text: &str) -> Result<f64, &'static str> {
+pub(crate) fn parse_real(text: &str) -> Result<f64, &'static str> {
     text.parse().map_err(|_| "expected a number")
 }
 
@@ -409,7 +416,7 @@ fn parse_size(text: &str) -> tintype::Result<(usize, usize)> {
 /// A name out of one of the library's registries: the names are listed in help and completions, and the
 /// library itself refuses an unknown one, with the nearest as a hint.
 #[derive(Clone)]
-struct Names(fn() -> Vec<&'static str>);
+pub(crate) struct Names(pub(crate) fn() -> Vec<&'static str>);
 
 impl TypedValueParser for Names {
     type Value = String;

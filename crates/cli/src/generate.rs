@@ -34,6 +34,7 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
     let over = |base| {
         let mut config = args.picture.over(base);
         config.guidance = args.guidance.over(config.guidance);
+        config.level_options = args.levels.over(config.level_options);
         typed.over(config, args.picture.batch)
     };
     let request = over(SamplingConfig::default())?;
@@ -205,6 +206,7 @@ impl PictureArgs {
             variation_strength: strength.unwrap_or(base.variation_strength),
             resize_from: self.seed_resize_from.or(base.resize_from),
             eta_delta: self.ensd.unwrap_or(base.eta_delta),
+            fresh_rng: self.fresh_rng.or(base.fresh_rng),
         }
     }
 
@@ -221,6 +223,7 @@ impl PictureArgs {
             sampler: self.sampler.clone().or(base.sampler),
             schedule: self.schedule.clone().or(base.schedule),
             levels: self.levels().or(base.levels),
+            level_options: base.level_options,
             noise: self.noise(base.noise),
             width: self.width.unwrap_or(base.width),
             height: self.height.unwrap_or(base.height),

@@ -14,6 +14,7 @@ mod gallery;
 mod generate;
 mod guidance_args;
 mod inspect;
+mod level_args;
 mod listing;
 mod logging;
 mod naming;

@@ -63,7 +63,8 @@ pub(crate) fn run(args: &ReplayArgs, talk: Talk) -> anyhow::Result<()> {
     if let Some(notice) = chosen::notice(&source, summary) {
         progress.tell(notice);
     }
-    let recorded = recorded(path, &file, model.default_config())?;
+    let mut recorded = recorded(path, &file, model.default_config())?;
+    recorded.fit_model(&model);
     for warning in warnings(&file, &recorded, &model) {
         progress.warn(&warning);
     }

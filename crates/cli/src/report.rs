@@ -10,9 +10,9 @@ use tintype::samplers::schedule::CustomLevels;
 use tintype::{LoadOptions, ModelSource, SDModel, SamplingConfig};
 
 use crate::gallery::Saved;
-use crate::guidance_args;
 use crate::profile::Profile;
 use crate::progress::seconds;
+use crate::{guidance_args, level_args};
 
 /// The document of `generate --json`; its fields are described in `docs/cli.md`.
 #[derive(Debug, Serialize)]
@@ -61,8 +61,12 @@ struct Settings<'a> {
     seed_resize_from: Option<(usize, usize)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ensd: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fresh_rng: Option<&'static str>,
     sampler: Option<&'a str>,
     schedule: Option<&'a str>,
+    #[serde(flatten)]
+    levels: level_args::Settings,
     /// `None` where the sampler takes none.
     eta: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -251,8 +255,10 @@ impl<'a> Settings<'a> {
             variation_strength: Some(config.seeds.variation_strength).filter(|&share| share > 0.0),
             seed_resize_from: config.seeds.resize_from,
             ensd: Some(config.seeds.eta_delta).filter(|&delta| delta != 0),
+            fresh_rng: config.seeds.fresh_rng.map(tintype::rng::RngKind::name),
             sampler,
             schedule: first.map(|picture| picture.parameters.schedule_type()),
+            levels: level_args::Settings::new(&config.level_options),
             eta: config.noise.eta.or(own_eta),
             sigmas: match &config.levels {
                 Some(CustomLevels::Sigmas(sigmas)) => Some(sigmas),

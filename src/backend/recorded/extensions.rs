@@ -8,7 +8,7 @@ use crate::guidance::{Blocks, FreeU, FreeUVersion, Pag, Sag};
 use crate::metadata::Parameters;
 
 /// Every key that is read here.
-pub(super) const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 19] = [
     "PerturbedAttentionGuidance_enabled",
     "PerturbedAttentionGuidance_scale",
     "pag_enabled",
@@ -21,6 +21,7 @@ pub(super) const KEYS: [&str; 18] = [
     "sag_blur_sigma",
     "sag_threshold",
     "freeu_enabled",
+    "freeu_version",
     "freeu_b1",
     "freeu_b2",
     "freeu_s1",
@@ -62,6 +63,11 @@ impl Recorded {
     }
 
     fn take_freeu(&mut self, parameters: &Parameters) -> Result<()> {
+        // Ours for ComfyUI's first node; Forge has the second version.
+        let version = match value_of(parameters, "freeu_version") {
+            Some("1-comfy") => FreeUVersion::FirstByChannels,
+            _ => FreeUVersion::Second,
+        };
         // The defaults of Forge's sliders.
         self.config.guidance.freeu = Some(FreeU {
             backbone: [
@@ -72,13 +78,12 @@ impl Recorded {
                 number(parameters, "freeu_s1", 0.99)?,
                 number(parameters, "freeu_s2", 0.95)?,
             ],
-            version: FreeUVersion::Second,
+            version,
+            share: [
+                number(parameters, "freeu_start", 0.0)?,
+                number(parameters, "freeu_end", 1.0)?,
+            ],
         });
-        for (key, whole) in [("freeu_start", 0.0), ("freeu_end", 1.0)] {
-            if (number(parameters, key, whole)? - whole).abs() > 0.0 {
-                self.refuse_recorded(parameters, key, "it holds over the whole run here");
-            }
-        }
         Ok(())
     }
 

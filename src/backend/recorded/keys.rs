@@ -30,7 +30,10 @@ const OFF: &[&str] = &["0", "0.0", "False", "None"];
 const HIRES: Use = refused("there is no second pass at a higher resolution");
 const INPAINT: Use = refused("inpainting is not supported");
 const REFINER: Use = refused("the refiner is not supported");
-const SIGMA_RANGE: Use = refused("the range and power of a schedule cannot be set");
+const BETA_SHAPE: Use = Use::Refused {
+    harmless: &["0.6"],
+    why: "the beta schedule's shape is 0.6 and 0.6 here",
+};
 const MERGING: Use = refused("tokens are not merged");
 const NETWORKS: Use = refused("networks are not supported yet");
 const EMBEDDINGS: Use =
@@ -103,6 +106,7 @@ const KEYS: &[(&str, Use)] = &[
         refused("there is no start from a picture"),
     ),
     ("RNG", Use::Sets(rng)),
+    ("Fresh RNG", Use::Sets(fresh_rng)),
     ("Tiling", refused("tiling is not supported")),
     ("Hires prompt", HIRES),
     ("Hires negative prompt", HIRES),
@@ -126,19 +130,53 @@ const KEYS: &[(&str, Use)] = &[
     ("Mask mode", INPAINT),
     ("Refiner", REFINER),
     ("Refiner switch at", REFINER),
-    ("Schedule max sigma", SIGMA_RANGE),
-    ("Schedule min sigma", SIGMA_RANGE),
-    ("Schedule rho", SIGMA_RANGE),
     (
-        "Discard penultimate sigma",
-        refused("the sampler decides on its last levels"),
+        "Schedule max sigma",
+        Use::Sets(|config, value| set_above(&mut config.level_options.sigma_max, value)),
     ),
+    (
+        "Schedule min sigma",
+        Use::Sets(|config, value| set_above(&mut config.level_options.sigma_min, value)),
+    ),
+    (
+        "Schedule rho",
+        Use::Sets(|config, value| set_above(&mut config.level_options.rho, value)),
+    ),
+    ("Discard penultimate sigma", Use::Sets(discard_penultimate)),
+    ("SGM noise multiplier", Use::Sets(full_start)),
+    // As the webui wrote it for a while.
+    ("SGM noise multplier", Use::Sets(full_start)),
+    ("Levels as", Use::Sets(levels_as)),
+    ("Beta schedule alpha", BETA_SHAPE),
+    ("Beta schedule beta", BETA_SHAPE),
     (
         "UniPC variant",
-        refused("the sampler's name says which: unipc or unipc_bh2"),
+        Use::Refused {
+            harmless: &["bh1"],
+            why: "the webui's UniPC runs with bh1 here",
+        },
     ),
-    ("UniPC skip type", refused("the schedule decides")),
-    ("UniPC order", refused("the order is the sampler's own")),
+    (
+        "UniPC skip type",
+        Use::Refused {
+            harmless: &["time_uniform"],
+            why: "the webui's UniPC runs on even steps in time here",
+        },
+    ),
+    (
+        "UniPC order",
+        Use::Refused {
+            harmless: &["3"],
+            why: "the webui's UniPC is of order 3 here",
+        },
+    ),
+    (
+        "UniPC lower order final",
+        Use::Refused {
+            harmless: &["True"],
+            why: "the webui's UniPC ends with lower orders here",
+        },
+    ),
     (
         "Pad conds",
         refused("texts of different length are padded as they must be"),
@@ -247,6 +285,34 @@ fn set_some<T: Number>(place: &mut Option<T>, value: &str) -> Result<()> {
 
 fn rng(config: &mut SamplingConfig, value: &str) -> Result<()> {
     config.seeds.rng = value.trim().parse()?;
+    Ok(())
+}
+
+fn fresh_rng(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    config.seeds.fresh_rng = Some(value.trim().parse()?);
+    Ok(())
+}
+
+/// The webui takes 0 for the schedule's own.
+fn set_above(place: &mut Option<f64>, value: &str) -> Result<()> {
+    let number: f64 = read(value)?;
+    *place = (number.abs() > 0.0).then_some(number);
+    Ok(())
+}
+
+fn discard_penultimate(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    let discard = guidance::choose(value, &[("True", true), ("False", false)])?;
+    config.level_options.discard_penultimate = Some(discard);
+    Ok(())
+}
+
+fn full_start(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    config.level_options.full_start = guidance::choose(value, &[("True", true), ("False", false)])?;
+    Ok(())
+}
+
+fn levels_as(config: &mut SamplingConfig, value: &str) -> Result<()> {
+    config.level_options.rules = value.parse()?;
     Ok(())
 }
 

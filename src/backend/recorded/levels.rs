@@ -96,10 +96,6 @@ impl Recorded {
             // Before, it was latent-diffusion's own, which makes the last step too.
             self.config.schedule = Some(webui.to_string());
         }
-        if kind == SamplerKind::Lcm {
-            let reason = "its timesteps are diffusers'; those of the webui go evenly down to 19";
-            self.refuse_recorded(parameters, "Sampler", reason);
-        }
         if kind == SamplerKind::DdimCfgPp && !origin.is_forge {
             // Forge takes it as it is.
             self.config.guidance_scale /= 12.5;
@@ -111,6 +107,8 @@ impl Recorded {
 pub(super) struct Origin {
     /// Whether it is stable-diffusion-webui-forge or one that came of it.
     pub(super) is_forge: bool,
+    /// Whether it encodes text by an engine of its own, as Forge does from 2.0 on.
+    pub(super) has_own_engine: bool,
     /// The release of stable-diffusion-webui that it is or is made from, where the text says so.
     pub(super) release: Option<(u32, u32)>,
 }
@@ -121,6 +119,7 @@ impl Origin {
         let Some(version) = value_of(parameters, "Version") else {
             return Some(Self {
                 is_forge: false,
+                has_own_engine: false,
                 release: None,
             });
         };
@@ -129,8 +128,12 @@ impl Origin {
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
             return None;
         };
+        let engine: Option<u32> = own
+            .strip_prefix('f')
+            .and_then(|own| own.split('.').next()?.parse().ok());
         (own.is_empty() || own.starts_with('f')).then_some(Self {
             is_forge: !own.is_empty(),
+            has_own_engine: engine >= Some(2),
             release: Some((major, minor)),
         })
     }

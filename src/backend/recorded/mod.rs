@@ -5,8 +5,12 @@
 mod extensions;
 mod guidance;
 mod keys;
+mod layers;
 mod levels;
 mod model;
+#[cfg(test)]
+mod program_tests;
+mod programs;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +23,7 @@ use crate::rng::RngKind;
 use crate::samplers::Coordinates;
 use crate::samplers::registry::parse_sampler;
 use keys::{Use, find, read};
+use layers::LayerRule;
 use levels::Origin;
 
 /// Keys without which a picture is not described.
@@ -50,6 +55,7 @@ pub struct Recorded {
     pub absent: Vec<&'static str>,
     /// Keys that are held against the model, with their values.
     facts: Vec<(String, String)>,
+    layer_rule: LayerRule,
 }
 
 impl Recorded {
@@ -73,12 +79,15 @@ impl Recorded {
                 .filter(|key| value_of(parameters, key).is_none())
                 .collect(),
             facts: Vec::new(),
+            layer_rule: LayerRule::of(parameters),
         };
         for (key, value) in &parameters.settings {
             recorded.take(key, value).context(key)?;
         }
         recorded.take_extensions(parameters)?;
+        recorded.fit_sampler(parameters)?;
         recorded.fit_schedule(parameters)?;
+        recorded.fit_levels(parameters)?;
         recorded.fit_noise(parameters)?;
         if !is_ours(parameters) {
             recorded.take_foreign(parameters)?;

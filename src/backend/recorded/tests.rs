@@ -14,7 +14,7 @@ fn base() -> SamplingConfig {
 }
 
 #[track_caller]
-fn recorded(text: &str) -> Recorded {
+pub(super) fn recorded(text: &str) -> Recorded {
     Recorded::read(&Parameters::parse(text), base()).unwrap()
 }
 
@@ -24,14 +24,14 @@ fn error(settings: &str) -> crate::Error {
     Recorded::read(&Parameters::parse(&text), base()).unwrap_err()
 }
 
-fn names(recorded: &Recorded) -> Vec<&str> {
+pub(super) fn names(recorded: &Recorded) -> Vec<&str> {
     let names = recorded.not_honoured.iter();
     names.map(|setting| setting.key.as_str()).collect()
 }
 
 /// Every key of a text is in one of the two lists, and in one only.
 #[track_caller]
-fn assert_none_dropped(text: &str, recorded: &Recorded) {
+pub(super) fn assert_none_dropped(text: &str, recorded: &Recorded) {
     for (key, _) in &Parameters::parse(text).settings {
         let honoured = recorded.honoured.contains(key);
         let refused = names(recorded).contains(&key.as_str());
@@ -165,7 +165,19 @@ fn names_of_samplers_and_schedules_are_the_registrys() {
         ),
         // The eta of another kind of sampler.
         ("Sampler: DDIM, Eta: 0.3", Some("DDIM"), None, "Eta"),
-        ("Sampler: Heun, Eta: 0.3", Some("Heun"), None, "Eta"),
+        (
+            "Sampler: Heun, Eta: 0.3",
+            Some("Heun"),
+            Some("normal"),
+            "Eta",
+        ),
+        // Before 1.9 a name without a schedule meant the plain one.
+        (
+            "Sampler: DPM++ 2M SDE",
+            Some("DPM++ 2M SDE"),
+            Some("normal"),
+            "",
+        ),
     ];
     for (settings, sampler, schedule, refused) in cases {
         let text = format!("a cat\nSteps: 3, Seed: 1, RNG: CPU, {settings}");
@@ -262,8 +274,9 @@ fn what_a_sampler_does_otherwise_is_named() {
         ),
         ("UniPC, Schedule type: Karras", "v1.10.1", "Schedule type"),
         ("uni_pc, Schedule type: simple", "ComfyUI", ""),
-        ("LCM", "v1.10.1", "Sampler"),
+        ("LCM", "v1.10.1", ""),
         ("LCM", "tintype v0.1.0", ""),
+        ("UniPC", "f2.0.1v1.10.1-previous", "Sampler"),
     ];
     for (sampler, version, refused) in cases {
         let text =
@@ -423,9 +436,14 @@ fn guidance_is_read_by_the_names_of_other_programs() {
     assert_eq!(names(&found), [""; 0]);
     let found = read("sag_enabled: True, freeu_enabled: True, freeu_start: 0, freeu_end: 0.5");
     assert_eq!(found.config.guidance.sag, Some(Sag::FORGE));
-    let freeu = "b1=1.01,b2=1.02,s1=0.99,s2=0.95,version=2".parse().unwrap();
+    let freeu = "b1=1.01,b2=1.02,s1=0.99,s2=0.95,version=2,end=0.5";
+    assert_eq!(found.config.guidance.freeu, Some(freeu.parse().unwrap()));
+    assert_eq!(names(&found), [""; 0]);
+    let found = read(
+        "freeu_enabled: True, freeu_version: 1-comfy, freeu_b1: 1.1, freeu_b2: 1.2, freeu_s1: 0.9, freeu_s2: 0.2",
+    );
+    let freeu = "version=1-comfy".parse().unwrap();
     assert_eq!(found.config.guidance.freeu, Some(freeu));
-    assert_eq!(names(&found), ["freeu_end"]);
     let off = read("pag_enabled: False, sag_enabled: False, freeu_enabled: False, freeu_b1: 1.3");
     assert_eq!(off.config.guidance, base().guidance);
 }
@@ -480,6 +498,13 @@ fn values_that_cannot_be_read_are_named_with_their_key() {
         ),
         ("Sampler: Euler, Eta DDIM: x", "Eta DDIM: found \"x\""),
         ("RNG: dice", "RNG: rng is \"dice\""),
+        ("Fresh RNG: dice", "Fresh RNG: rng is \"dice\""),
+        ("Schedule rho: x", "Schedule rho: found \"x\""),
+        ("Levels as: webby", "Levels as: levels_as is \"webby\""),
+        (
+            "Discard penultimate sigma: 3",
+            "Discard penultimate sigma: found \"3\"",
+        ),
         (
             "ENSD: many",
             "ENSD: found \"many\", expected a whole number",

@@ -30,7 +30,7 @@ pub(super) fn recording(graph: &Graph) -> Result<Recording> {
 type Fields = &'static [(&'static str, &'static str)];
 
 /// Nodes of guidance whose rules are those of Forge's scripts: the class, the key that turns it on, and fields by keys.
-const GUIDANCE: [(&str, &str, Fields); 3] = [
+const GUIDANCE: [(&str, &str, Fields); 4] = [
     (
         "PerturbedAttentionGuidance",
         "PerturbedAttentionGuidance_enabled",
@@ -41,16 +41,15 @@ const GUIDANCE: [(&str, &str, Fields); 3] = [
         "sag_enabled",
         &[("scale", "sag_scale"), ("blur_sigma", "sag_blur_sigma")],
     ),
-    (
-        "FreeU_V2",
-        "freeu_enabled",
-        &[
-            ("b1", "freeu_b1"),
-            ("b2", "freeu_b2"),
-            ("s1", "freeu_s1"),
-            ("s2", "freeu_s2"),
-        ],
-    ),
+    ("FreeU_V2", "freeu_enabled", FREEU),
+    ("FreeU", "freeu_enabled", FREEU),
+];
+
+const FREEU: Fields = &[
+    ("b1", "freeu_b1"),
+    ("b2", "freeu_b2"),
+    ("s1", "freeu_s1"),
+    ("s2", "freeu_s2"),
 ];
 
 impl<'a> Reader<'a> {
@@ -89,10 +88,13 @@ impl<'a> Reader<'a> {
             }
         }
         if let Some(name) = self.scalar((id, node), "sampler_name") {
-            let (ours, eta) = self.sampler_name((id, node), &name);
-            self.parameters().set("Sampler", ours);
-            if let Some(eta) = eta {
+            let named = self.sampler_name((id, node), &name);
+            self.parameters().set("Sampler", named.name);
+            if let Some(eta) = named.eta {
                 self.parameters().set("Eta", eta);
+            }
+            if named.fresh {
+                self.parameters().set("Fresh RNG", "NV");
             }
         }
         if let Some(name) = self.scalar((id, node), "scheduler") {
@@ -141,6 +143,9 @@ impl<'a> Reader<'a> {
             return;
         };
         self.parameters().set(enabled, "True");
+        if node.class == "FreeU" {
+            self.parameters().set("freeu_version", "1-comfy");
+        }
         for (field, key) in *fields {
             if let Some(value) = self.scalar((id, node), field) {
                 self.parameters().set(key, value);

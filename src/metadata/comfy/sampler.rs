@@ -3,8 +3,8 @@
 use super::graph::{Node, NodeId};
 use super::walk::Reader;
 
-/// Samplers that draw noise on their way, from the device they ran on.
-const FRESH_NOISE: [&str; 9] = [
+/// Samplers that draw noise on their way, on the device they ran on, from a generator of their own.
+const FRESH_NOISE: [&str; 10] = [
     "euler_ancestral",
     "euler_ancestral_cfg_pp",
     "dpm_2_ancestral",
@@ -12,57 +12,52 @@ const FRESH_NOISE: [&str; 9] = [
     "res_multistep_ancestral",
     "er_sde",
     "sa_solver",
+    "sa_solver_pece",
     "ddpm",
     "lcm",
 ];
 
-/// Samplers that are another method under the same name.
-const OTHERWISE: [(&str, &str); 4] = [
-    (
-        "ddpm",
-        "it goes through the schedule's sigmas in ComfyUI, and through training timesteps here",
-    ),
-    (
-        "lcm",
-        "it goes through the schedule's sigmas in ComfyUI, and through the timesteps of the distillation here",
-    ),
-    (
-        "sa_solver",
-        "it is diffusers' here, with other orders and other noise",
-    ),
-    (
-        "uni_pc_bh2",
-        "it is diffusers' of order 2 here, and of order 3 in ComfyUI",
-    ),
+/// Names that are another method's here, with the name it has here and an eta where it is not the sampler's own.
+const OTHERWISE: [(&str, &str, Option<u8>); 9] = [
+    ("ddim", "euler", None),
+    // The same step, as `tests` show.
+    ("ddpm", "euler_a", None),
+    ("lcm", "lcm_sigmas", None),
+    ("sa_solver", "sa_solver_comfy", None),
+    ("uni_pc", "uni_pc_comfy", None),
+    ("uni_pc_bh2", "uni_pc_bh2_comfy", None),
+    ("res_multistep_ancestral", "res_multistep", Some(1)),
+    // k-diffusion's own; the webui's is 1.
+    ("dpm_fast", "dpm_fast", Some(0)),
+    ("dpm_adaptive", "dpm_adaptive", Some(0)),
 ];
 
+/// ComfyUI's name in ours, with what else it says.
+pub(super) struct Named {
+    pub(super) name: String,
+    /// The eta it implies.
+    pub(super) eta: Option<u8>,
+    /// Whether noise on the way is drawn on the device it ran on.
+    pub(super) fresh: bool,
+}
+
 impl<'a> Reader<'a> {
-    /// ComfyUI's name in ours, where it means something else, with the eta it implies, and what it does not say.
-    pub(super) fn sampler_name(
-        &mut self,
-        (id, node): (&'a NodeId, &'a Node),
-        name: &str,
-    ) -> (String, Option<u8>) {
-        if FRESH_NOISE.contains(&name) {
-            let reason = "the noise it draws on its way comes from the device ComfyUI ran on, which the graph does not \
-                          say; torch's on the CPU is taken";
+    /// ComfyUI's name of a sampler in ours.
+    pub(super) fn sampler_name(&mut self, (id, node): (&'a NodeId, &'a Node), name: &str) -> Named {
+        let on_gpu = name.strip_suffix("_gpu");
+        let fresh = on_gpu.is_some() || FRESH_NOISE.contains(&name);
+        if fresh {
+            let reason = "the noise it draws on its way is taken as an NVIDIA GPU draws it; which device ComfyUI ran on \
+                          the graph does not say";
             self.refuse((id, node), "sampler_name", name, reason);
         }
-        if let Some((_, reason)) = OTHERWISE.iter().find(|(other, _)| *other == name) {
-            self.refuse((id, node), "sampler_name", name, reason);
-        }
-        if let Some(plain) = name.strip_suffix("_gpu") {
-            let reason = "its noise is drawn on a GPU; torch's on the CPU is taken";
-            self.refuse((id, node), "sampler_name", name, reason);
-            return (plain.to_owned(), None);
-        }
-        match name {
-            // There it is Euler's rule.
-            "ddim" => ("euler".to_owned(), None),
-            "res_multistep_ancestral" => ("res_multistep".to_owned(), Some(1)),
-            // k-diffusion's own; the webui's is 1.
-            "dpm_fast" | "dpm_adaptive" => (name.to_owned(), Some(0)),
-            _ => (name.to_owned(), None),
+        let plain = on_gpu.unwrap_or(name);
+        let found = OTHERWISE.iter().find(|(there, ..)| *there == plain);
+        let (name, eta) = found.map_or((plain, None), |(_, here, eta)| (*here, *eta));
+        Named {
+            name: name.to_owned(),
+            eta,
+            fresh,
         }
     }
 

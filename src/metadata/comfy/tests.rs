@@ -3,6 +3,8 @@ use serde_json::{Value, json};
 
 use super::text::in_webui_grammar;
 use super::*;
+use crate::backend::Recorded;
+use crate::backend::sampling::SamplingConfig;
 use crate::error::ErrorKind;
 use crate::prompt::{Piece, pieces};
 
@@ -120,6 +122,10 @@ fn guidance_is_read_by_forges_keys() {
     ] {
         assert_eq!(found.parameters.get(key), Some(value), "{key}");
     }
+    graph["32"]["class_type"] = json!("FreeU");
+    let first = read(&graph);
+    assert_eq!(named(&first), []);
+    assert_eq!(first.parameters.get("freeu_version"), Some("1-comfy"));
 }
 
 #[test]
@@ -132,15 +138,65 @@ fn samplers_that_mean_something_else_are_translated_or_named() {
         (get("Sampler").unwrap(), get("Eta"), named(&found).len())
     };
     let eta = |value: &str| Some(value.to_owned());
-    assert_eq!(of("dpm_fast"), ("dpm_fast".into(), eta("0"), 0));
-    assert_eq!(
-        of("res_multistep_ancestral"),
-        ("res_multistep".into(), eta("1"), 1)
-    );
-    assert_eq!(of("ddim"), ("euler".into(), None, 0));
-    assert_eq!(of("uni_pc"), ("uni_pc".into(), None, 0));
-    assert_eq!(of("uni_pc_bh2"), ("uni_pc_bh2".into(), None, 1));
-    assert_eq!(of("sa_solver"), ("sa_solver".into(), None, 2));
+    for (name, expected, own_eta, named) in [
+        ("dpm_fast", "dpm_fast", eta("0"), 0),
+        ("res_multistep_ancestral", "res_multistep", eta("1"), 1),
+        ("ddim", "euler", None, 0),
+        ("ddpm", "euler_a", None, 1),
+        ("lcm", "lcm_sigmas", None, 1),
+        ("uni_pc", "uni_pc_comfy", None, 0),
+        ("uni_pc_bh2", "uni_pc_bh2_comfy", None, 0),
+        ("sa_solver", "sa_solver_comfy", None, 1),
+        ("sa_solver_pece", "sa_solver_pece", None, 1),
+        ("dpmpp_2m_sde_heun_gpu", "dpmpp_2m_sde_heun", None, 1),
+        ("dpmpp_2m_sde", "dpmpp_2m_sde", None, 0),
+    ] {
+        assert_eq!(of(name), (expected.to_owned(), own_eta, named), "{name}");
+    }
+    // What is drawn on the way is the device's own.
+    let fresh = |name: &str| {
+        let mut graph = simple();
+        graph["3"]["inputs"]["sampler_name"] = json!(name);
+        read(&graph).parameters.get("Fresh RNG").map(str::to_owned)
+    };
+    assert_eq!(fresh("euler_ancestral").as_deref(), Some("NV"));
+    assert_eq!(fresh("dpmpp_sde_gpu").as_deref(), Some("NV"));
+    assert_eq!(fresh("dpmpp_sde"), None);
+}
+
+/// ComfyUI's own lists (`comfy/samplers.py`): what is not known here is refused by name when it is read.
+#[test]
+fn every_name_of_comfyui_that_there_is_a_method_for_is_known() {
+    const SAMPLERS: &str = "euler euler_cfg_pp euler_ancestral euler_ancestral_cfg_pp heun heunpp2 dpm_2 dpm_2_ancestral \
+        lms dpm_fast dpm_adaptive dpmpp_2s_ancestral dpmpp_sde dpmpp_sde_gpu dpmpp_2m dpmpp_2m_sde dpmpp_2m_sde_gpu \
+        dpmpp_2m_sde_heun dpmpp_2m_sde_heun_gpu dpmpp_3m_sde dpmpp_3m_sde_gpu ddpm lcm ipndm ipndm_v deis res_multistep \
+        res_multistep_ancestral gradient_estimation er_sde sa_solver sa_solver_pece ddim uni_pc uni_pc_bh2";
+    const SCHEDULES: &str = "simple sgm_uniform karras exponential ddim_uniform beta normal linear_quadratic kl_optimal";
+    for name in SAMPLERS.split_whitespace() {
+        for schedule in SCHEDULES.split_whitespace() {
+            let mut graph = simple();
+            graph["3"]["inputs"]["sampler_name"] = json!(name);
+            graph["3"]["inputs"]["scheduler"] = json!(schedule);
+            let found = read(&graph);
+            let recorded = Recorded::read(&found.parameters, SamplingConfig::default()).unwrap();
+            recorded.config.validate().unwrap();
+            let chooses = ["dpm_fast", "dpm_adaptive"].contains(&name);
+            let refused: Vec<_> = recorded.not_honoured.iter().map(|one| &one.key).collect();
+            assert_eq!(
+                refused.len(),
+                usize::from(chooses),
+                "{name} {schedule}: {refused:?}"
+            );
+        }
+    }
+    // Methods that the registry does not have.
+    for name in ["dpmpp_2m_cfg_pp", "seeds_2", "exp_heun_2_x0"] {
+        let mut graph = simple();
+        graph["3"]["inputs"]["sampler_name"] = json!(name);
+        let found = read(&graph);
+        let error = Recorded::read(&found.parameters, SamplingConfig::default()).unwrap_err();
+        assert!(error.message().contains(name), "{error}");
+    }
 }
 
 #[test]
@@ -154,7 +210,7 @@ fn what_does_not_map_is_named() {
     graph["6"]["inputs"]["text"] = json!("a cat # no. 5");
     graph["7"] = json!({"class_type": "ConditioningCombine", "inputs": {
         "conditioning_1": ["6", 0], "conditioning_2": ["21", 0]}});
-    graph["20"] = json!({"class_type": "FreeU", "inputs": {"b1": 1.3, "model": ["4", 0]}});
+    graph["20"] = json!({"class_type": "HyperTile", "inputs": {"b1": 1.3, "model": ["4", 0]}});
     graph["21"] =
         json!({"class_type": "CLIPTextEncode", "inputs": {"text": "dog", "clip": ["4", 1]}});
     graph["22"] =
@@ -173,7 +229,7 @@ fn what_does_not_map_is_named() {
             "node 3 (KSampler) wonder",
             "node 7 (ConditioningCombine)",
             "node 7 (ConditioningCombine) conditioning_2",
-            "node 20 (FreeU) b1",
+            "node 20 (HyperTile) b1",
             "node 21 (CLIPTextEncode)",
             "node 22 (KSampler)",
         ]
@@ -228,7 +284,7 @@ fn the_graph_on_the_screen_is_read_where_there_is_no_other() {
     });
     let texts = vec![("workflow".to_owned(), workflow.to_string())];
     let found = recording(&texts).unwrap().unwrap();
-    let text = "a cat\nSteps: 20, Sampler: uni_pc, Schedule type: simple, CFG scale: 8, Seed: 42, Size: 64x96, Model: a, \
+    let text = "a cat\nSteps: 20, Sampler: uni_pc_comfy, Schedule type: simple, CFG scale: 8, Seed: 42, Size: 64x96, Model: a, \
         RNG: CPU, Emphasis: Comfy, Version: ComfyUI";
     assert_eq!(found.parameters.to_text(), text);
     assert_eq!(found.unmapped, []);

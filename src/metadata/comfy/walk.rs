@@ -211,6 +211,7 @@ fn is_known(class: &str) -> bool {
             "VAELoader",
             "PerturbedAttentionGuidance",
             "SelfAttentionGuidance",
+            "FreeU",
             "FreeU_V2",
         ]
         .contains(&class)

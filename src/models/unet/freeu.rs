@@ -15,6 +15,8 @@ pub struct FreeU {
     pub skip: [f64; 2],
     /// Where they hold and what exactly they do.
     pub version: FreeUVersion,
+    /// Part of the run in which they hold, from 0, its first step, to 1, its last; see [`FreeU::holds_at`].
+    pub share: [f64; 2],
 }
 
 /// Which of its authors' two rules.
@@ -26,9 +28,28 @@ pub enum FreeUVersion {
     /// The second, which ComfyUI and Forge have: wherever the backbone has four times the channels of the outermost
     /// block, or twice as many, and the stronger the higher a position's mean over the channels is.
     Second,
+    /// The first as ComfyUI's `FreeU` node has it: everywhere alike, but in the places of the second.
+    FirstByChannels,
 }
 
 impl FreeU {
+    /// The whole run.
+    pub const WHOLE: [f64; 2] = [0.0, 1.0];
+
+    /// Whether it holds at an evaluation of a run of `steps` with `evaluations` of the model each. As in Forge
+    /// (`extensions-builtin/sd_forge_freeu`), whose scripts learn of a step when its first evaluation is done, that one
+    /// counts to the step before.
+    pub(crate) fn holds_at(&self, evaluation: usize, steps: usize, evaluations: usize) -> bool {
+        let evaluations = evaluations.max(1);
+        let step = evaluation / evaluations;
+        let seen = match evaluation % evaluations {
+            0 => step.saturating_sub(1),
+            _ => step,
+        };
+        let place = seen as f64 / steps.saturating_sub(1).max(1) as f64;
+        (self.share[0]..=self.share[1]).contains(&place)
+    }
+
     /// Refuses models that have no place for it.
     ///
     /// # Errors
@@ -41,10 +62,10 @@ impl FreeU {
             return Ok(());
         }
         Err(Error::unsupported(format!(
-            "the second version of freeu changes maps of {} and {} channels, and this model's have {found:?}",
+            "this version of freeu changes maps of {} and {} channels, and this model's have {found:?}",
             wanted[0], wanted[1]
         ))
-        .with_hint("leave version=2 out"))
+        .with_hint("leave the version out"))
     }
 }
 
@@ -72,7 +93,7 @@ impl FreeUAt<'_> {
         let channels = backbone.channels();
         let index = match self.freeu.version {
             FreeUVersion::First => Some(self.block).filter(|&block| block < 2),
-            FreeUVersion::Second => TIMES
+            FreeUVersion::Second | FreeUVersion::FirstByChannels => TIMES
                 .iter()
                 .position(|times| channels == times * self.outermost),
         };
@@ -81,7 +102,9 @@ impl FreeUAt<'_> {
         };
         let factor = self.freeu.backbone[index];
         let backbone = match self.freeu.version {
-            FreeUVersion::First => backbone.scale_first_channels(channels / 2, factor)?,
+            FreeUVersion::First | FreeUVersion::FirstByChannels => {
+                backbone.scale_first_channels(channels / 2, factor)?
+            }
             FreeUVersion::Second => {
                 let strengthened = by_the_mean(backbone.to_host()?, factor)?;
                 FeatureMap::from_host(self.engine, &strengthened)?

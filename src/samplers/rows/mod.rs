@@ -79,4 +79,10 @@ pub const SAMPLERS: &[SamplerSpec] = &[
     dpm_solver::DPMPP_2S,
     multistep::DEIS_MULTISTEP,
     multistep::SA_SOLVER,
+    multistep::SA_SOLVER_COMFY,
+    multistep::SA_SOLVER_PECE,
+    multistep::UNI_PC_COMFY,
+    multistep::UNI_PC_BH2_COMFY,
+    one_step::LCM_SIGMAS,
+    one_step::LCM_WEBUI,
 ];

@@ -6,7 +6,8 @@ use crate::samplers::plan::Coordinates;
 use crate::samplers::registry::{OfCheckpoint, SamplerKind, SamplerSpec};
 use crate::samplers::schedule::{Defaults, Ignored, levels};
 use crate::samplers::{
-    Deis, DeisMultistep, Dpmpp2m, ErSde, Ipndm, IpndmV, Lms, ResMultistep, SaSolver, UniPc,
+    Deis, DeisMultistep, Dpmpp2m, ErSde, Ipndm, IpndmV, Lms, ResMultistep, SaSolver, SaSolverComfy,
+    UniPc,
 };
 
 pub(super) const LMS: SamplerSpec = SamplerSpec {
@@ -211,5 +212,79 @@ pub(super) const SA_SOLVER: SamplerSpec = SamplerSpec {
     defaults: TO_SIGMA_MIN,
     plan: Dpmpp2m::plan_with_curve_end,
     build: SaSolver::build,
+    of_checkpoint: None,
+};
+
+/// Levels of ComfyUI's UniPC, which leaves out the last above 0.
+const UNI_PC_OF_COMFY: Defaults = Defaults {
+    discard_penultimate: true,
+    ..K_DIFFUSION
+};
+
+pub(super) const UNI_PC_COMFY: SamplerSpec = SamplerSpec {
+    kind: SamplerKind::UniPcComfy,
+    name: "uni_pc_comfy",
+    label: "UniPC Comfy",
+    aliases: &[],
+    class_names: &[],
+    help: "ComfyUI's uni_pc: order 3 through a schedule's sigmas down to 0.001; 8 to 20 steps",
+    coordinates: Coordinates::VarianceExploding,
+    unconditional: false,
+    evaluations: 1,
+    takes: Takes::NOTHING,
+    defaults: UNI_PC_OF_COMFY,
+    plan: UniPc::plan_comfy,
+    build: UniPc::build,
+    of_checkpoint: None,
+};
+
+pub(super) const UNI_PC_BH2_COMFY: SamplerSpec = SamplerSpec {
+    kind: SamplerKind::UniPcBh2Comfy,
+    name: "uni_pc_bh2_comfy",
+    label: "UniPC BH2 Comfy",
+    aliases: &[],
+    class_names: &[],
+    help: "ComfyUI's uni_pc_bh2: the same with B(h) = exp(h) - 1; 8 to 20 steps",
+    coordinates: Coordinates::VarianceExploding,
+    unconditional: false,
+    evaluations: 1,
+    takes: Takes::NOTHING,
+    defaults: UNI_PC_OF_COMFY,
+    plan: UniPc::plan_comfy,
+    build: UniPc::build_comfy_bh2,
+    of_checkpoint: None,
+};
+
+pub(super) const SA_SOLVER_COMFY: SamplerSpec = SamplerSpec {
+    kind: SamplerKind::SaSolverComfy,
+    name: "sa_solver_comfy",
+    label: "SA Solver Comfy",
+    aliases: &[],
+    class_names: &[],
+    help: "ComfyUI's sa_solver: orders 3 and 4 through a schedule's sigmas; 15 to 30 steps",
+    coordinates: Coordinates::VarianceExploding,
+    unconditional: false,
+    evaluations: 1,
+    takes: Takes::FRESH_NOISE,
+    defaults: K_DIFFUSION,
+    plan: levels::plan,
+    build: SaSolverComfy::build,
+    of_checkpoint: None,
+};
+
+pub(super) const SA_SOLVER_PECE: SamplerSpec = SamplerSpec {
+    kind: SamplerKind::SaSolverPece,
+    name: "sa_solver_pece",
+    label: "SA Solver PECE",
+    aliases: &[],
+    class_names: &[],
+    help: "the same with a second estimate after each correction, twice the work; 10 to 20 steps",
+    coordinates: Coordinates::VarianceExploding,
+    unconditional: false,
+    evaluations: 2,
+    takes: Takes::FRESH_NOISE,
+    defaults: K_DIFFUSION,
+    plan: levels::plan,
+    build: SaSolverComfy::build_pece,
     of_checkpoint: None,
 };

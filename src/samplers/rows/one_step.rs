@@ -7,7 +7,7 @@ use crate::samplers::registry::{OfCheckpoint, SamplerKind, SamplerSpec};
 use crate::samplers::schedule::{Defaults, Ignored, ScheduleKind, levels};
 use crate::samplers::{
     Dpm2, Dpm2Ancestral, Euler, EulerAncestral, EulerCfgPp, GradientEstimation, Heun, HeunPp2,
-    Restart,
+    LcmSigmas, Restart,
 };
 
 pub(super) const EULER: SamplerSpec = SamplerSpec {
@@ -224,5 +224,39 @@ pub(super) const EULER_A_CFG_PP: SamplerSpec = SamplerSpec {
     defaults: K_DIFFUSION,
     plan: levels::plan,
     build: EulerCfgPp::build,
+    of_checkpoint: None,
+};
+
+pub(super) const LCM_SIGMAS: SamplerSpec = SamplerSpec {
+    kind: SamplerKind::LcmSigmas,
+    name: "lcm_sigmas",
+    label: "LCM Sigmas",
+    aliases: &["lcm_comfy"],
+    class_names: &[],
+    help: "ComfyUI's lcm: the same through a schedule's sigmas; 4 to 8 steps, guidance 1 to 2",
+    coordinates: Coordinates::VarianceExploding,
+    unconditional: false,
+    evaluations: 1,
+    takes: Takes::NOTHING,
+    defaults: K_DIFFUSION,
+    plan: levels::plan,
+    build: LcmSigmas::build,
+    of_checkpoint: None,
+};
+
+pub(super) const LCM_WEBUI: SamplerSpec = SamplerSpec {
+    kind: SamplerKind::LcmWebui,
+    name: "lcm_webui",
+    label: "LCM Webui",
+    aliases: &[],
+    class_names: &[],
+    help: "the webui's LCM: a schedule over the levels of the distillation; 4 to 8 steps, guidance 1 to 2",
+    coordinates: Coordinates::VarianceExploding,
+    unconditional: false,
+    evaluations: 1,
+    takes: Takes::NOTHING,
+    defaults: K_DIFFUSION,
+    plan: LcmSigmas::plan_webui,
+    build: LcmSigmas::build_webui,
     of_checkpoint: None,
 };

@@ -10,6 +10,7 @@ use super::super::noise_options::Randomness;
 use super::super::prediction::{Clip, PredictionType};
 use super::betas::BetaSchedule;
 use super::kinds::ScheduleKind;
+use super::options::LevelOptions;
 use super::settings::{Defaults, Ignored, Settings, SolverType, StepTable};
 use super::timesteps::TimestepSpacing;
 use crate::error::{Error, Result};
@@ -139,11 +140,31 @@ impl SchedulerConfig {
             randomness: Randomness::default(),
             own_schedule: defaults.schedule,
             discard_penultimate: defaults.discard_penultimate,
+            options: LevelOptions::default(),
             custom: None,
             step_table: StepTable::default(),
         };
         settings.check()?;
         Ok(settings)
+    }
+
+    /// What it says of the model's training alone, without what it says of diffusers' scheduler.
+    pub(crate) fn of_training(&self) -> Self {
+        Self {
+            class_name: self.class_name.clone(),
+            num_train_timesteps: self.num_train_timesteps,
+            beta_start: self.beta_start,
+            beta_end: self.beta_end,
+            beta_schedule: self.beta_schedule,
+            trained_betas: self.trained_betas.clone(),
+            prediction_type: self.prediction_type,
+            timestep_type: self.timestep_type.clone(),
+            rescale_betas_zero_snr: self.rescale_betas_zero_snr,
+            variance_type: self.variance_type.clone(),
+            original_inference_steps: self.original_inference_steps,
+            timestep_scaling: self.timestep_scaling,
+            ..Self::default()
+        }
     }
 
     /// The configuration without keys that a scheduler does not know.

@@ -17,10 +17,19 @@ fn linspace(start: f64, end: f64, count: usize) -> Vec<f32> {
     betas::linspace(start, end, count)
 }
 
-/// Smallest and largest sigma of training.
-fn limits(schedule: &NoiseSchedule) -> (f64, f64) {
+/// Rho of Karras et al. 2022.
+const KARRAS_RHO: f64 = 7.0;
+
+/// Smallest and largest sigma: the caller's, or those of training.
+pub(super) fn limits(schedule: &NoiseSchedule) -> (f64, f64) {
     let sigmas = schedule.sigmas();
-    (f64::from(sigmas[0]), f64::from(sigmas[sigmas.len() - 1]))
+    let options = &schedule.settings().options;
+    (
+        options.sigma_min.unwrap_or(f64::from(sigmas[0])),
+        options
+            .sigma_max
+            .unwrap_or(f64::from(sigmas[sigmas.len() - 1])),
+    )
 }
 
 /// Upstream's elementwise functions are the nearest f32 of the exact value but for rare last bits.
@@ -29,7 +38,7 @@ fn exp(value: f32) -> f32 {
 }
 
 /// k-diffusion's `t_to_sigma`: between timesteps linear in the logarithm.
-fn at(schedule: &NoiseSchedule, timesteps: &[f32]) -> Vec<f32> {
+pub(super) fn at(schedule: &NoiseSchedule, timesteps: &[f32]) -> Vec<f32> {
     let logs = &schedule.log_sigmas;
     timesteps
         .iter()
@@ -48,8 +57,18 @@ pub(super) fn sigma_of_timestep(schedule: &NoiseSchedule, timestep: usize) -> f3
 }
 
 pub(super) fn normal(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
-    let last = (schedule.sigmas().len() - 1) as f64;
-    at(schedule, &linspace(last, 0.0, count))
+    let options = &schedule.settings().options;
+    let (min, max) = limits(schedule);
+    // The ends of training are whole timesteps; the caller's own may lie between two.
+    let first = match options.sigma_max {
+        None => (schedule.sigmas().len() - 1) as f64,
+        Some(_) => schedule.sigma_to_timestep(max),
+    };
+    let last = match options.sigma_min {
+        None => 0.0,
+        Some(_) => schedule.sigma_to_timestep(min),
+    };
+    at(schedule, &linspace(first, last, count))
 }
 
 pub(super) fn sgm_uniform(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
@@ -91,18 +110,22 @@ pub(super) fn turbo(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
 
 pub(super) fn karras(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
     let (min, max) = limits(schedule);
-    karras_between(max, min, count)
+    let rho = schedule.settings().options.rho;
+    karras_of((max, min), rho.unwrap_or(KARRAS_RHO), count)
 }
 
-/// Karras et al. 2022, equation 5; rho is the paper's 7.
+/// Karras et al. 2022, equation 5, with the paper's rho.
 pub(in crate::samplers) fn karras_between(max: f64, min: f64, count: usize) -> Vec<f32> {
-    const RHO: f64 = 7.0;
-    let (max, min) = (max.powf(1.0 / RHO), min.powf(1.0 / RHO));
+    karras_of((max, min), KARRAS_RHO, count)
+}
+
+fn karras_of((max, min): (f64, f64), rho: f64, count: usize) -> Vec<f32> {
+    let (max, min) = (max.powf(1.0 / rho), min.powf(1.0 / rho));
     linspace(0.0, 1.0, count)
         .into_iter()
         .map(|share| {
             let root = max as f32 + share * (min - max) as f32;
-            f64::from(root).powf(RHO) as f32
+            f64::from(root).powf(rho) as f32
         })
         .collect()
 }
@@ -117,8 +140,10 @@ pub(super) fn exponential(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
 
 pub(super) fn polyexponential(schedule: &NoiseSchedule, count: usize) -> Vec<f32> {
     let (min, max) = limits(schedule);
+    let rho = schedule.settings().options.rho.unwrap_or(1.0);
     linspace(1.0, 0.0, count)
         .into_iter()
+        .map(|share| f64::from(share).powf(rho) as f32)
         .map(|share| exp(share * (max.ln() - min.ln()) as f32 + min.ln() as f32))
         .collect()
 }

@@ -132,6 +132,7 @@ fn the_caller_chooses_levels_by_name_sigma_or_timestep() {
                 steps: 3,
                 noise: NoiseOptions::default(),
                 levels: levels.as_ref(),
+                options: LevelOptions::default(),
                 step_table: StepTable::Sd15,
             },
         )

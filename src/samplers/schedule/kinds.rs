@@ -18,11 +18,11 @@ pub enum ScheduleKind {
     Normal,
     /// Every so-many-th sigma of training, from the largest.
     Simple,
-    /// Karras et al. 2022, equation 5, with rho = 7.
+    /// Karras et al. 2022, equation 5, with rho = 7 unless told.
     Karras,
     /// Evenly in the logarithm.
     Exponential,
-    /// A power of the logarithm; the power is 1, as everywhere by default.
+    /// A power of the logarithm, 1 unless told.
     Polyexponential,
     /// As `Normal`, but as if one step more were made and its level left out.
     SgmUniform,
@@ -85,6 +85,10 @@ pub struct ScheduleSpec {
     pub help: &'static str,
     /// What may stand behind its name and a colon.
     pub setting: Option<ScheduleSetting>,
+    /// Whether the caller may set its largest and smallest sigma, as in the webui.
+    pub range: bool,
+    /// Whether the caller may set its power.
+    pub rho: bool,
     /// Its levels; `Automatic` has none of its own.
     pub(crate) sigmas: Option<Sigmas>,
 }
@@ -156,6 +160,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["auto", "default"],
         help: "the sampler's own, or the checkpoint's where the sampler is its own",
         setting: None,
+        range: false,
+        rho: false,
         sigmas: None,
     },
     ScheduleSpec {
@@ -165,6 +171,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &[],
         help: "smaller steps towards the end (Karras et al. 2022, rho 7); good with most samplers",
         setting: None,
+        range: true,
+        rho: true,
         sigmas: Some(curves::karras),
     },
     ScheduleSpec {
@@ -174,6 +182,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["exp"],
         help: "even steps in the logarithm of sigma; for DPM++ 2M SDE and 3M SDE",
         setting: None,
+        range: true,
+        rho: false,
         sigmas: Some(curves::exponential),
     },
     ScheduleSpec {
@@ -183,6 +193,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["polyexp"],
         help: "the exponential one at its default power of 1",
         setting: None,
+        range: true,
+        rho: true,
         sigmas: Some(curves::polyexponential),
     },
     ScheduleSpec {
@@ -192,6 +204,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["uniform", "discrete"],
         help: "even steps in training timesteps, first and last included",
         setting: None,
+        range: true,
+        rho: false,
         sigmas: Some(curves::normal),
     },
     ScheduleSpec {
@@ -201,6 +215,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &[],
         help: "every so-many-th noise level of training, from the largest",
         setting: None,
+        range: false,
+        rho: false,
         sigmas: Some(curves::simple),
     },
     ScheduleSpec {
@@ -210,6 +226,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["sgm"],
         help: "even steps in training timesteps, the last left out; for LCM, Lightning and few steps",
         setting: None,
+        range: true,
+        rho: false,
         sigmas: Some(curves::sgm_uniform),
     },
     ScheduleSpec {
@@ -219,6 +237,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["ddim"],
         help: "DDIM's timesteps; may make one step more than asked",
         setting: None,
+        range: false,
+        rho: false,
         sigmas: Some(curves::ddim_uniform),
     },
     ScheduleSpec {
@@ -228,6 +248,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &[],
         help: "small steps at both ends (Lee et al. 2024, alpha and beta 0.6); beta:timesteps as in ComfyUI",
         setting: Some(BETA_OF),
+        range: true,
+        rho: false,
         sigmas: Some(curves::beta),
     },
     ScheduleSpec {
@@ -237,6 +259,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &[],
         help: "small even steps first, then ever longer ones",
         setting: None,
+        range: false,
+        rho: false,
         sigmas: Some(curves::linear_quadratic),
     },
     ScheduleSpec {
@@ -246,6 +270,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["kl"],
         help: "even steps in the arctangent of sigma (Sabour et al. 2024); kl_optimal:smallest as in the webui",
         setting: Some(KL_END),
+        range: true,
+        rho: false,
         sigmas: Some(curves::kl_optimal),
     },
     ScheduleSpec {
@@ -255,6 +281,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["ays"],
         help: "the published table for SD1.5 or SDXL (Sabour et al. 2024); for 10 steps",
         setting: None,
+        range: false,
+        rho: false,
         sigmas: Some(tables::align_your_steps),
     },
     ScheduleSpec {
@@ -264,6 +292,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["ays gits"],
         help: "as Align Your Steps, with the webuis' table found by GITS; for 10 steps",
         setting: None,
+        range: false,
+        rho: false,
         sigmas: Some(tables::align_your_steps_gits),
     },
     ScheduleSpec {
@@ -273,6 +303,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &[],
         help: "published tables for 2 to 20 steps of SD1.5 (Chen et al. 2024), coefficient 1.20 or as in gits:1.15",
         setting: Some(COEFFICIENT),
+        range: false,
+        rho: false,
         sigmas: Some(gits::gits),
     },
     ScheduleSpec {
@@ -282,6 +314,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &[],
         help: "trailing timesteps, for SD-Turbo and SDXL-Turbo in 1 to 4 steps",
         setting: None,
+        range: false,
+        rho: false,
         sigmas: Some(curves::turbo),
     },
     ScheduleSpec {
@@ -291,6 +325,8 @@ pub const SCHEDULES: &[ScheduleSpec] = &[
         aliases: &["lu lambdas"],
         help: "even steps in the log signal-to-noise ratio, with DPM++ 2M at whole timesteps (Lu et al. 2022)",
         setting: None,
+        range: false,
+        rho: false,
         sigmas: Some(curves::exponential),
     },
 ];

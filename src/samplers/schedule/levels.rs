@@ -11,8 +11,8 @@ pub(in crate::samplers) fn plan(schedule: &NoiseSchedule, steps: usize) -> Resul
         .into_iter()
         .map(|sigma| level(schedule, sigma))
         .collect();
-    let first = levels[0].sigma;
-    Plan::through(&levels, first)
+    let start = schedule.start_scale(levels[0].sigma);
+    Plan::through(&levels, start)
 }
 
 /// The level of `sigma`, and the timestep the model is told there.
@@ -36,6 +36,8 @@ pub(in crate::samplers) fn sigmas(schedule: &NoiseSchedule, steps: usize) -> Res
         ScheduleKind::Automatic => settings.own_schedule,
         chosen => chosen,
     };
+    settings.options.check_for(kind)?;
+    check_limits(schedule)?;
     let spec = kind.spec();
     let formula = spec.sigmas.unwrap_or(curves::normal);
     // The webui makes one step more for these samplers and leaves out the last level above 0.
@@ -55,6 +57,17 @@ pub(in crate::samplers) fn sigmas(schedule: &NoiseSchedule, steps: usize) -> Res
         .with_hint("ask for fewer steps"));
     }
     Ok(sigmas)
+}
+
+/// The caller's limits, or one of them and training's other, must fall.
+fn check_limits(schedule: &NoiseSchedule) -> Result<()> {
+    let (min, max) = curves::limits(schedule);
+    if min < max {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "sigmas go from {max} to {min}, expected the second to be smaller"
+    )))
 }
 
 fn custom_sigmas(schedule: &NoiseSchedule, custom: &CustomLevels) -> Result<Vec<f32>> {

@@ -14,6 +14,7 @@ mod gits;
 pub(super) mod k_tests;
 mod kinds;
 pub(super) mod levels;
+mod options;
 mod settings;
 mod sigmas;
 mod tables;
@@ -28,11 +29,15 @@ pub use custom::CustomLevels;
 pub use gits::GitsCoefficient;
 pub(in crate::samplers) use kinds::split_setting;
 pub use kinds::{BetaOf, KlEnd, SCHEDULES, ScheduleKind, ScheduleSetting, ScheduleSpec};
+pub use options::{LevelOptions, LevelRules};
 pub use settings::{Defaults, Ignored, Settings, SolverType, StepTable};
 pub use timesteps::TimestepSpacing;
 
 /// `ᾱ` that diffusers puts in the place of 0 where sigma must be finite: f16's smallest positive number.
 const SMALLEST_ALPHA_BAR: f32 = 1.0 / 16_777_216.0;
+
+/// How near the largest sigma of training ComfyUI takes a first sigma for it.
+const FULL_START_TOLERANCE: f64 = 1e-5;
 
 /// `count` sigmas whose logarithms run evenly from the largest to the smallest of `sigmas`, which rise.
 pub(crate) fn log_linear(sigmas: &[f32], count: usize) -> Vec<f64> {
@@ -136,7 +141,8 @@ impl NoiseSchedule {
     }
 
     /// The timestep, possibly between two of training, whose sigma is `sigma`: linear interpolation in the
-    /// logarithm, as k-diffusion's `sigma_to_t`; 0 below the smallest and the last above the largest.
+    /// logarithm, as k-diffusion's `sigma_to_t`; 0 below the smallest and the last above the largest. By the rules of
+    /// programs that know whole timesteps only, the nearest of those.
     pub fn sigma_to_timestep(&self, sigma: f64) -> f64 {
         let log_sigma = sigma.max(1e-10).ln();
         let below = self
@@ -146,7 +152,58 @@ impl NoiseSchedule {
             .min(self.log_sigmas.len() - 2);
         let (low, high) = (self.log_sigmas[below], self.log_sigmas[below + 1]);
         let share = ((f64::from(low) - log_sigma) / f64::from(low - high)).clamp(0.0, 1.0);
+        if self.settings.options.rules.whole_timesteps() {
+            // Schedules often lie halfway, where f32 decides as upstream.
+            let log_sigma = log_sigma as f32;
+            let above = (log_sigma - low).abs() > (log_sigma - high).abs();
+            return (below + usize::from(above)) as f64;
+        }
         (1.0 - share) * below as f64 + share * (below + 1) as f64
+    }
+
+    /// Sigma at a timestep that may lie between two of training, by linear interpolation in the logarithm, as
+    /// k-diffusion's `t_to_sigma`.
+    pub(crate) fn sigma_between(&self, timestep: f32) -> f32 {
+        curves::at(self, &[timestep])[0]
+    }
+
+    /// What standard normal noise is multiplied with to start at sigma `first`, by the rules in force.
+    pub(crate) fn start_scale(&self, first: f64) -> f64 {
+        let options = &self.settings.options;
+        let largest = self.sigmas.last().copied().map_or(0.0, f64::from);
+        let is_largest = first >= largest * (1.0 - FULL_START_TOLERANCE);
+        if options.full_start || (options.rules.full_start() && is_largest) {
+            return (first * first + 1.0).sqrt();
+        }
+        first
+    }
+
+    /// The place of the level nearest to `sigma` in the logarithm, the first of equals, in f32 as upstream.
+    pub(crate) fn nearest(&self, sigma: f32) -> usize {
+        let log_sigma = f64::from(sigma).max(1e-10).ln() as f32;
+        let distance = |place: usize| (log_sigma - self.log_sigmas[place]).abs();
+        (1..self.log_sigmas.len()).fold(0, |best, place| {
+            if distance(place) < distance(best) {
+                place
+            } else {
+                best
+            }
+        })
+    }
+
+    /// Every `skip`-th level of training, counted from the last, as a training of its own.
+    pub(crate) fn thinned(&self, skip: usize) -> Self {
+        let keep = |values: &[f32]| -> Vec<f32> {
+            let mut kept: Vec<f32> = values.iter().rev().copied().step_by(skip.max(1)).collect();
+            kept.reverse();
+            kept
+        };
+        Self {
+            settings: self.settings.clone(),
+            alphas_cumprod: keep(&self.alphas_cumprod),
+            sigmas: keep(&self.sigmas),
+            log_sigmas: keep(&self.log_sigmas),
+        }
     }
 
     /// What the network is given for `x = x0 + sigma * noise`: `x / sqrt(sigma² + 1)`.
@@ -219,6 +276,7 @@ impl NoiseSchedule {
     /// own for `Automatic` and the curves diffusers knows.
     pub(crate) fn has_k_levels(&self) -> bool {
         self.settings.custom.is_some()
+            || self.settings.options.are_set()
             || !matches!(
                 self.settings.sigmas,
                 ScheduleKind::Automatic

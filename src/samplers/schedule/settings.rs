@@ -6,6 +6,7 @@ use super::betas::BetaSchedule;
 use super::config::{FinalSigmas, InterpolationType};
 use super::custom::CustomLevels;
 use super::kinds::ScheduleKind;
+use super::options::LevelOptions;
 use super::timesteps::TimestepSpacing;
 use crate::error::{Error, Result};
 
@@ -166,6 +167,8 @@ pub struct Settings {
     pub own_schedule: ScheduleKind,
     /// Whether the last level above 0 is left out.
     pub discard_penultimate: bool,
+    /// What the caller says about levels beside the schedule.
+    pub options: LevelOptions,
     /// The caller's own levels, in place of a schedule.
     pub custom: Option<CustomLevels>,
     /// Which published table schedules take.

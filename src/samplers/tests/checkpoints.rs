@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::stays_finite;
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::error::{ErrorKind, Result};
-use crate::samplers::schedule::{CustomLevels, StepTable};
+use crate::samplers::schedule::{CustomLevels, LevelOptions, StepTable};
 use crate::samplers::{NoiseOptions, SAMPLERS, SamplerKind};
 
 const OWN: [(&str, SamplerKind); 7] = [
@@ -43,6 +43,7 @@ fn with_levels(
             steps,
             noise: NoiseOptions::default(),
             levels,
+            options: LevelOptions::default(),
             step_table: StepTable::Sd15,
         },
     )

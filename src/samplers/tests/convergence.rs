@@ -14,7 +14,7 @@ use super::plot::{Curve, svg};
 use crate::HostTensor;
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::rng::TorchGenerator;
-use crate::samplers::schedule::{NoiseSchedule, StepTable, karras_between};
+use crate::samplers::schedule::{LevelOptions, NoiseSchedule, StepTable, karras_between};
 use crate::samplers::{
     Coordinates, Denoiser, Guided, NoiseLevel, NoiseOptions, Plan, Run, SAMPLERS, SamplerKind,
 };
@@ -80,8 +80,12 @@ const ORDERS: &[(&str, f64)] = &[
     ("deis_multistep", 2.0),
     ("res_multistep", 2.0),
     ("sa_solver", 2.0),
+    ("sa_solver_comfy", 2.0),
+    ("sa_solver_pece", 2.0),
     ("uni_pc", 2.0),
     ("uni_pc_bh2", 2.0),
+    ("uni_pc_comfy", 2.0),
+    ("uni_pc_bh2_comfy", 2.0),
     ("dpm_fast", 2.0),
 ];
 
@@ -89,7 +93,16 @@ const ORDERS: &[(&str, f64)] = &[
 const CHANGES_SIGN: &[&str] = &["ipndm_v"];
 
 /// Those that draw noise whatever eta is, choose their own steps, or take the model's answers for exact.
-const WITHOUT_ORDER: &[&str] = &["ddpm", "lcm", "tcd", "er_sde", "restart", "dpm_adaptive"];
+const WITHOUT_ORDER: &[&str] = &[
+    "ddpm",
+    "lcm",
+    "lcm_sigmas",
+    "lcm_webui",
+    "tcd",
+    "er_sde",
+    "restart",
+    "dpm_adaptive",
+];
 
 /// The best estimate for Gaussian data.
 struct Exact<'a> {
@@ -153,6 +166,7 @@ fn scheduler_of(kind: SamplerKind, steps: usize) -> Scheduler {
                 ..NoiseOptions::default()
             },
             levels: None,
+            options: LevelOptions::default(),
             step_table: StepTable::Sd15,
         },
     )
@@ -190,6 +204,8 @@ fn scale_at(kind: SamplerKind, level: NoiseLevel, is_end: bool) -> f64 {
             | SamplerKind::SaSolver
             | SamplerKind::UniPc
             | SamplerKind::UniPcBh2
+            | SamplerKind::UniPcComfy
+            | SamplerKind::UniPcBh2Comfy
     );
     if kind.spec().coordinates == Coordinates::VariancePreserving || (is_end && at_end) {
         level.alpha_bar.sqrt()

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Dummy, neighbour_network};
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::rng::{RngKind, SeededNoise};
-use crate::samplers::schedule::{SCHEDULES, StepTable, k_tests};
+use crate::samplers::schedule::{LevelOptions, LevelRules, SCHEDULES, StepTable, k_tests};
 use crate::samplers::{NoiseOptions, NoiseSource, SAMPLERS, SamplerSpec};
 
 /// The bar for final latents.
@@ -25,6 +25,12 @@ const OF_WEBUI: &str = include_str!(concat!(
     "/tests/data/samplers/webui.json"
 ));
 
+/// Samplers and levels as the webui, Forge and ComfyUI have them, by `program_cases.py`.
+const OF_PROGRAMS: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/samplers/programs.json"
+));
+
 /// Where a sampler's reference comes from, for the table.
 const K_DIFFUSION: &[&str] = &[
     "euler",
@@ -32,6 +38,7 @@ const K_DIFFUSION: &[&str] = &[
     "heun",
     "dpm_2",
     "dpm_2_a",
+    "dpmpp_2m",
     "lms",
     "dpmpp_2s_a",
     "dpmpp_sde",
@@ -44,14 +51,16 @@ const K_DIFFUSION: &[&str] = &[
 
 /// Worst difference and number of cases of each sampler in the record.
 fn worst_differences() -> BTreeMap<String, (f32, usize)> {
-    let [record, of_webui] = [RECORD, OF_WEBUI].map(|record| {
+    let records = [RECORD, OF_WEBUI, OF_PROGRAMS].map(|record| {
         let record: Value = serde_json::from_str(record).unwrap();
         record
     });
-    let shape: Vec<usize> = serde_json::from_value(record["shape"].clone()).unwrap();
+    let shape: Vec<usize> = serde_json::from_value(records[0]["shape"].clone()).unwrap();
     let mut worst = BTreeMap::new();
-    let cases = [&record, &of_webui].map(|record| record["cases"].as_array().unwrap());
-    for case in cases.into_iter().flatten() {
+    let cases = records
+        .iter()
+        .map(|record| record["cases"].as_array().unwrap());
+    for case in cases.flatten() {
         let name = case["sampler"].as_str().unwrap().to_owned();
         let difference = difference(case, &shape);
         if difference > TOLERANCE || difference.is_nan() {
@@ -85,6 +94,7 @@ fn difference(case: &Value, shape: &[usize]) -> f32 {
                 s_noise: option("s_noise"),
             },
             levels: None,
+            options: level_options(case),
             step_table: StepTable::Sd15,
         },
     )
@@ -106,6 +116,52 @@ fn difference(case: &Value, shape: &[usize]) -> f32 {
         .zip(expected)
         .map(|(found, expected)| (found - expected).abs())
         .fold(0.0, super::worse)
+}
+
+/// What a case says of levels beside its schedule.
+fn level_options(case: &Value) -> LevelOptions {
+    LevelOptions {
+        rules: case["levels_as"]
+            .as_str()
+            .map_or(LevelRules::Checkpoint, |name| name.parse().unwrap()),
+        rho: case["rho"].as_f64(),
+        sigma_min: case["sigma_min"].as_f64(),
+        sigma_max: case["sigma_max"].as_f64(),
+        discard_penultimate: case["discard"].as_bool(),
+        full_start: case["full_start"].as_bool().unwrap_or(false),
+    }
+}
+
+#[test]
+fn limits_and_powers_of_schedules_are_the_webuis() {
+    let record: Value = serde_json::from_str(OF_PROGRAMS).unwrap();
+    let cases = record["schedules"].as_array().unwrap();
+    for case in cases {
+        let config =
+            json!({"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"});
+        let scheduler = Scheduler::new(
+            &SchedulerConfig::from_json(&config).unwrap(),
+            &SchedulerRequest {
+                sampler: Some("euler"),
+                schedule: case["schedule"].as_str(),
+                steps: usize::try_from(case["steps"].as_u64().unwrap()).unwrap(),
+                noise: NoiseOptions::default(),
+                levels: None,
+                options: level_options(case),
+                step_table: StepTable::Sd15,
+            },
+        )
+        .unwrap();
+        let plan = scheduler.plan();
+        let mut found: Vec<f64> = plan.steps().iter().map(|step| step.at.sigma).collect();
+        found.push(plan.last().sigma);
+        let expected: Vec<f64> = serde_json::from_value(case["sigmas"].clone()).unwrap();
+        assert_eq!(found.len(), expected.len(), "{case}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{found}: {case}");
+        }
+    }
+    assert!(cases.len() > 100);
 }
 
 #[test]

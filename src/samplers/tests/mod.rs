@@ -13,7 +13,7 @@ mod trajectories;
 
 use serde_json::Value;
 
-use super::schedule::{NoiseSchedule, StepTable};
+use super::schedule::{LevelOptions, NoiseSchedule, StepTable};
 use super::{Denoiser, Guided, NoiseOptions, NoiseSource, Plan};
 use crate::backend::scheduler::{Scheduler, SchedulerConfig, SchedulerRequest};
 use crate::error::Result;
@@ -122,6 +122,7 @@ pub(super) fn scheduler(config: &Value, sampler: &str, steps: usize) -> Result<S
             steps,
             noise: NoiseOptions::default(),
             levels: None,
+            options: LevelOptions::default(),
             step_table: StepTable::Sd15,
         },
     )

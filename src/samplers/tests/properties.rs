@@ -69,6 +69,8 @@ fn every_run_falls_and_ends_at_the_clean_latents() {
                 | SamplerKind::SaSolver
                 | SamplerKind::UniPc
                 | SamplerKind::Tcd => f64::from(scheduler.schedule().sigmas()[0]),
+                // As ComfyUI has it.
+                SamplerKind::UniPcComfy | SamplerKind::UniPcBh2Comfy => 0.001,
                 _ => 0.0,
             };
             assert!((end - expected).abs() < 1e-7, "{} ends at {end}", row.name);

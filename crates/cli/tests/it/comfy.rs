@@ -59,6 +59,7 @@ fn place_with(graph: &Value) -> Place {
             "--clip-skip=2",
             "--width=64",
             "--height=64",
+            "--levels-as=comfyui",
             "--out=own.png",
         ])
         .ok();

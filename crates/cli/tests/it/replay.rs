@@ -113,6 +113,25 @@ fn every_kind_of_seed_and_guidance_repeats() {
         ],
         &["--sampler", "euler_a", "--ensd", "31337", "--rng", "numpy"],
         &["--sampler", "dpmpp_2s_ancestral", "--ensd=-3"],
+        &["--sampler", "euler_a", "--fresh-rng", "gpu"],
+        &["--sampler", "dpmpp_2m", "--levels-as", "comfyui"],
+        &["--sampler", "ddim", "--levels-as", "webui"],
+        &[
+            "--sampler",
+            "euler",
+            "--schedule",
+            "karras",
+            "--rho",
+            "5",
+            "--sigma-min",
+            "0.1",
+            "--sigma-max",
+            "9",
+            "--discard-penultimate",
+            "--full-start",
+        ],
+        &["--sampler", "lcm_webui", "--schedule", "sgm_uniform"],
+        &["--sampler", "sa_solver_pece", "--eta", "0.5"],
         &["--pag", "3", "--sag", "0.5", "--freeu", "on"],
         &[
             "--guidance-schedule",
@@ -175,6 +194,43 @@ fn diffusers_pictures_come_back_within_one() {
             assert_eq!(found["absent"], Value::Array(vec![]), "{name}");
             assert_eq!(found["warnings"], Value::Array(vec![]), "{name}: {found}");
         }
+    }
+}
+
+/// Loops of k-diffusion by the webui's and ComfyUI's rules, with the text and the graph that they would write.
+#[test]
+fn the_webuis_and_comfyuis_pictures_come_back_within_one() {
+    for (family, name, named) in [
+        ("sd15", "webui-euler-a", 0),
+        ("sd15", "webui-dpmpp-2m-karras", 0),
+        ("sd15", "forge-euler-karras", 0),
+        ("sd15", "comfyui-dpmpp-2m-karras", 0),
+        // The webui leaves out no layer of SD2's text tower.
+        ("sd21", "webui-sd2-clip-skip", 1),
+    ] {
+        let place = place_with(family);
+        let file = format!("../../tests/data/replay/{name}.png");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let path = path.to_str().unwrap();
+        let request = [
+            "replay",
+            path,
+            "--model",
+            "model",
+            "--precision",
+            "f32",
+            "--json",
+        ];
+        let found: Value = serde_json::from_str(&place.run(request).ok()).unwrap();
+        let worst = found["difference"]["worst"].as_u64();
+        assert!(worst <= Some(1) && worst.is_some(), "{name}: {found}");
+        assert_eq!(
+            found["not_honoured"].as_array().unwrap().len(),
+            named,
+            "{name}: {found}"
+        );
+        let parameters = found["parameters"].as_str().unwrap();
+        assert!(!parameters.contains("Clip skip"), "{parameters}");
     }
 }
 
