@@ -4,14 +4,17 @@ use super::Recorded;
 use super::levels::Origin;
 use crate::backend::clip::Towers;
 use crate::backend::model::SDModel;
+use crate::guidance::FreeU;
 use crate::metadata::Parameters;
 
 /// How a program reads its clip skip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum LayerRule {
-    /// As we do: Forge too, from its own engine on (`backend/text_processing/classic_engine.py`).
+    /// As we do.
     #[default]
     Ours,
+    /// Likewise, in Forge from its own engine on (`backend/text_processing/classic_engine.py`).
+    Forge,
     /// For SD1's tower alone (`modules/sd_hijack_clip.py`, `sd_hijack_open_clip.py`).
     Webui,
     /// In SD2's tower from a layer on that diffusers' checkpoints lack (`comfy/sd2_clip.py`).
@@ -28,8 +31,9 @@ impl LayerRule {
             return Self::ComfyUi;
         }
         match Origin::of(parameters) {
-            Some(origin) if !origin.has_own_engine => Self::Webui,
-            _ => Self::Ours,
+            Some(origin) if origin.has_own_engine => Self::Forge,
+            Some(_) => Self::Webui,
+            None => Self::Ours,
         }
     }
 
@@ -53,9 +57,19 @@ impl LayerRule {
 }
 
 impl Recorded {
-    /// Fits what depends on the model to `model`: the layer of its text towers.
+    /// Fits what depends on the model to `model`: the layer of its text towers, and other programs' FreeU, which changes
+    /// nothing there in a UNet that has no place for it.
     pub fn fit_model(&mut self, model: &SDModel) {
         self.fit_towers(model.text_encoder().towers());
+        let guidance = &mut self.config.guidance;
+        let placeless = |freeu: &mut FreeU| freeu.check(model.unet.config()).is_err();
+        if self.layer_rule != LayerRule::Ours && guidance.freeu.take_if(placeless).is_some() {
+            self.refuse(
+                "freeu_enabled",
+                "True",
+                "this model's UNet has no maps that it changes",
+            );
+        }
     }
 
     pub(super) fn fit_towers(&mut self, towers: Towers) {

@@ -69,6 +69,10 @@ impl Recorded {
             }
             return Ok(());
         };
+        if self.spans_training(parameters, kind) {
+            self.config.schedule = None;
+            return Ok(());
+        }
         let on_timesteps = spec.coordinates == Coordinates::VariancePreserving;
         let takes = |schedule| on_timesteps && spec.takes_schedule(schedule);
         if let Some(joined) = joined.filter(|joined| !takes(*joined)) {
@@ -84,6 +88,22 @@ impl Recorded {
             self.fit_timesteps(parameters, kind);
         }
         Ok(())
+    }
+
+    /// Whether all that a schedule says to a sampler that chooses its own levels is to go from the largest sigma of training
+    /// to the smallest, as it does anyhow: ComfyUI gives `dpm_fast` and `dpm_adaptive` the schedule's ends.
+    fn spans_training(&self, parameters: &Parameters, kind: SamplerKind) -> bool {
+        let chooses = matches!(kind, SamplerKind::DpmFast | SamplerKind::DpmAdaptive);
+        let named = self.config.schedule.as_deref().map(str::parse);
+        chooses
+            && says(parameters, "Version", "ComfyUI")
+            && matches!(
+                named,
+                Some(Ok(ScheduleKind::Karras
+                    | ScheduleKind::Exponential
+                    | ScheduleKind::Normal
+                    | ScheduleKind::KlOptimal(KlEnd::Zero)))
+            )
     }
 
     /// The webui's own timesteps, and its weight under CFG++.

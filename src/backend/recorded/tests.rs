@@ -268,10 +268,12 @@ fn what_a_sampler_does_otherwise_is_named() {
         ("DPM fast, Schedule type: Automatic", "v1.10.1", ""),
         ("DPM adaptive Karras", "v1.4.0", "Sampler"),
         (
-            "dpm_adaptive, Schedule type: normal",
+            "dpm_adaptive, Schedule type: simple",
             "ComfyUI",
             "Schedule type",
         ),
+        ("dpm_adaptive, Schedule type: normal", "ComfyUI", ""),
+        ("dpm_fast, Schedule type: karras", "ComfyUI", ""),
         ("UniPC, Schedule type: Karras", "v1.10.1", "Schedule type"),
         ("uni_pc, Schedule type: simple", "ComfyUI", ""),
         ("LCM", "v1.10.1", ""),
