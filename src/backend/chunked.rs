@@ -88,6 +88,11 @@ impl ClipTextEncoder {
             .collect()
     }
 
+    /// How many chunks a text takes; 1 for one that cannot be read, which encoding it refuses.
+    pub(super) fn chunk_count(&self, text: &str, emphasis: Emphasis) -> usize {
+        self.lay(text, emphasis).map_or(1, |chunks| chunks.len())
+    }
+
     /// The chunks of a text, each as every tower sees it.
     fn lay(&self, text: &str, emphasis: Emphasis) -> Result<Vec<TowerChunks>> {
         let pieces = emphasis.pieces(text)?;

@@ -2,7 +2,7 @@
 
 use super::Recorded;
 use super::levels::Origin;
-use crate::backend::clip::Towers;
+use crate::backend::clip::{ClipTextEncoder, Towers};
 use crate::backend::model::SDModel;
 use crate::guidance::FreeU;
 use crate::metadata::Parameters;
@@ -61,6 +61,7 @@ impl Recorded {
     /// nothing there in a UNet that has no place for it.
     pub fn fit_model(&mut self, model: &SDModel) {
         self.fit_towers(model.text_encoder().towers());
+        self.name_long_prompts(model.text_encoder());
         let guidance = &mut self.config.guidance;
         let placeless = |freeu: &mut FreeU| freeu.check(model.unet.config()).is_err();
         if self.layer_rule != LayerRule::Ours && guidance.freeu.take_if(placeless).is_some() {
@@ -69,6 +70,29 @@ impl Recorded {
                 "True",
                 "this model's UNet has no maps that it changes",
             );
+        }
+    }
+
+    /// ComfyUI breaks texts of more tokens than the towers take elsewhere than at a comma, where its release decides.
+    fn name_long_prompts(&mut self, text: &ClipTextEncoder) {
+        if self.layer_rule != LayerRule::ComfyUi {
+            return;
+        }
+        let config = &self.config;
+        let prompts = [
+            ("prompt", Some(&config.prompt)),
+            ("negative prompt", config.negative_prompt.as_ref()),
+        ];
+        let long: Vec<(&str, usize)> = prompts
+            .into_iter()
+            .filter_map(|(name, prompt)| {
+                Some((name, text.chunk_count(prompt?, config.text.emphasis)))
+            })
+            .filter(|(_, count)| *count > 1)
+            .collect();
+        for (name, count) in long {
+            let reason = "ComfyUI breaks long texts between words or weighted parts, by its release; here the last comma counts";
+            self.refuse(name, &format!("{count} chunks"), reason);
         }
     }
 

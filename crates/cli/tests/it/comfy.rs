@@ -113,6 +113,19 @@ fn what_a_graph_asks_for_beyond_that_is_named() {
 }
 
 #[test]
+fn a_prompt_of_more_than_one_chunk_is_named() {
+    let mut graph = graph();
+    graph["7"]["inputs"]["text"] = json!("dog, ".repeat(50));
+    let place = place_with(&graph);
+    let run = place.run(["replay", "x.png", "--model", "model", "--json"]);
+    let found: Value = serde_json::from_str(&run.ok()).unwrap();
+    let named = found["not_honoured"].as_array().unwrap();
+    assert_eq!(named.len(), 1, "{found}");
+    assert_eq!(named[0]["key"], "negative prompt");
+    assert_eq!(named[0]["value"], "2 chunks");
+}
+
+#[test]
 fn graphs_that_cannot_be_read_or_made_are_errors() {
     let place = place_with(&graph());
     let png = write_png(&read_picture(&place.path("own.png")).unwrap().pixels, None).unwrap();
