@@ -15,7 +15,8 @@ pub struct FreeU {
     pub skip: [f64; 2],
     /// Where they hold and what exactly they do.
     pub version: FreeUVersion,
-    /// Part of the run in which they hold, from 0, its first step, to 1, its last; see [`FreeU::holds_at`].
+    /// Part of the run in which they hold, from 0, its first step, to 1, its last; as in Forge the first
+    /// evaluation of a step counts to the step before.
     pub share: [f64; 2],
 }
 
