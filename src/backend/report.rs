@@ -180,7 +180,12 @@ fn component_report(component: &Component, engine: &Engine) -> ComponentReport {
             let manifest = manifest.unwrap_or_default();
             report.memory_bytes = manifest
                 .iter()
-                .map(|expected| engine.weight_bytes(&expected.shape))
+                .map(|expected| {
+                    let stored = tensors.info(&expected.name);
+                    let bits =
+                        stored.map_or(f32::MANTISSA_DIGITS, |(dtype, _)| dtype.significant_bits());
+                    engine.weight_bytes(&expected.shape, bits)
+                })
                 .sum();
             compare(&mut report, &manifest, tensors, names);
         }

@@ -73,6 +73,16 @@ impl StoredDType {
         }
     }
 
+    /// Significant bits of a value, at most those of the f32 it becomes.
+    pub fn significant_bits(self) -> u32 {
+        match self {
+            Self::F64 | Self::F32 | Self::I64 | Self::I32 => f32::MANTISSA_DIGITS,
+            Self::F16 => 11,
+            Self::Bf16 | Self::U8 => 8,
+            Self::Bool => 1,
+        }
+    }
+
     /// The name safetensors headers use.
     pub fn name(self) -> &'static str {
         match self {

@@ -135,6 +135,7 @@ impl L1Tile {
                     data: &self.right,
                     columns: Self::COLUMNS,
                     depth: Self::WORDS,
+                    parts: 1,
                 },
                 first: 0,
                 start: 0,

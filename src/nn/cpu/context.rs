@@ -50,8 +50,9 @@ impl Context {
         }
     }
 
-    /// Bytes of `elements` values once packed: of a convolution for four extents, of a linear layer for two.
-    pub(in crate::nn) fn weight_bytes(&self, shape: &[usize], elements: u64) -> u64 {
+    /// Bytes of `elements` values of `bits` significant bits once packed: of a convolution for four extents, of a linear layer for
+    /// two.
+    pub(in crate::nn) fn weight_bytes(&self, shape: &[usize], elements: u64, bits: u32) -> u64 {
         match *shape {
             [out_channels, in_channels, kernel_h, kernel_w] => {
                 let shape = kernels::ConvShape {
@@ -61,11 +62,11 @@ impl Context {
                     kernel_w,
                 };
                 let kernel = self.conv_kernel(shape, 1, (self.precision, 0));
-                kernel.packed_bytes(elements)
+                kernel.packed_bytes(elements, bits)
             }
             [_, _] if self.precision == Precision::Fast => 2 * elements,
             [_, _] if self.memory == MemoryUse::Normal => {
-                kernels::PackedMatrix::exact_bytes(elements)
+                kernels::PackedMatrix::exact_bytes(elements, bits)
             }
             _ => 4 * elements,
         }

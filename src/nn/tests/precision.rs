@@ -193,17 +193,28 @@ fn the_profile_says_which_kernel_ran_what() {
 fn weights_take_what_is_said() {
     let conv = [64, 64, 3, 3];
     let elements: u64 = 64 * 64 * 9;
+    let bits = f32::MANTISSA_DIGITS;
     for (precision, expected) in [(Precision::F32, 4), (Precision::Fast, 2)] {
         let engine = engine(precision, MemoryUse::Low);
-        assert_eq!(engine.weight_bytes(&conv), expected * elements);
-        assert_eq!(engine.weight_bytes(&[10, 7]), expected * 70);
-        assert_eq!(engine.weight_bytes(&[10]), 40, "biases and gains stay f32");
+        assert_eq!(engine.weight_bytes(&conv, bits), expected * elements);
+        assert_eq!(engine.weight_bytes(&[10, 7], bits), expected * 70);
+        let bias = engine.weight_bytes(&[10], bits);
+        assert_eq!(bias, 40, "biases and gains stay f32");
     }
     Isa::Portable.with(|| {
-        let normal = |precision| engine(precision, MemoryUse::Normal).weight_bytes(&conv);
+        let normal = |precision| engine(precision, MemoryUse::Normal).weight_bytes(&conv, bits);
         assert_eq!(normal(Precision::F32), 16 * elements);
         assert_eq!(normal(Precision::Fast), 8 * elements);
     });
+    if Isa::available().contains(&Isa::Amx) {
+        Isa::Amx.with(|| {
+            let engine = engine(Precision::F32, MemoryUse::Normal);
+            // f32, f16 and bf16 as they lie in checkpoints.
+            for (bits, expected) in [(24, 6), (11, 4), (8, 2)] {
+                assert_eq!(engine.weight_bytes(&[10, 7], bits), expected * 70);
+            }
+        });
+    }
     let candle = Engine::new(EngineKind::Candle, Device::Cpu, Some(DType::F16)).unwrap();
-    assert_eq!(candle.weight_bytes(&conv), 2 * elements);
+    assert_eq!(candle.weight_bytes(&conv, bits), 2 * elements);
 }

@@ -25,7 +25,7 @@ pub(crate) use probe::Probe;
 pub(crate) use products::{Apart, SplitHalfSums, SplitSums};
 pub(crate) use rows::{Read, RowBlocks, with_lines};
 pub(crate) use run::{Work, run};
-pub(crate) use split::{PARTS, split, split_matrix};
+pub(crate) use split::{PARTS, parts_of, split, split_matrix};
 pub(crate) use unit::{Fetch, HalfSums, Step, Sums, Tiles, request};
 
 /// Rows and columns of a block of sums: two tiles each way, so that each tile read serves two products.

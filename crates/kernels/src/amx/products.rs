@@ -32,6 +32,8 @@ struct Places {
     steps: *const Step,
     /// 40: and how many.
     count: usize,
+    /// 48: parts of the right side.
+    parts: usize,
 }
 
 /// A block of sums, first of the places of `split`, which say where both sides' first parts lie, then of single products.
@@ -40,6 +42,8 @@ pub(crate) struct SplitSums<'a> {
     pub(crate) sums: Sums<'a>,
     pub(crate) split: &'a [Step],
     pub(crate) apart: Apart,
+    /// Parts of the right side: of one or two, what products of the others would add is nothing.
+    pub(crate) parts: usize,
 }
 
 /// Sets out the instructions: what starts the sums and what each of a right side's parts fetches.
@@ -100,7 +104,7 @@ macro_rules! products {
         )
     };
     ($self:ident, $c:ident, [$($start:literal),*], [$($fetch:literal),*]) => {{
-        let places = Places::of(&$self.sums);
+        let places = Places::of(&$self.sums, $self.parts);
         asm!(
             "mov {u}, 128",
             $($start,)*
@@ -131,6 +135,8 @@ macro_rules! products {
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
+            "cmp qword ptr [{p} + 48], 2",
+            "jb 5f",
             // (1, 1)
             "add {u}, {apart_b}",
             "tileloadd tmm6, [{u} + {line}*1]",
@@ -156,6 +162,8 @@ macro_rules! products {
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
+            "cmp qword ptr [{p} + 48], 2",
+            "je 6f",
             // (0, 2)
             "lea {u}, [{u} + 2*{apart_b}]",
             "tileloadd tmm6, [{u} + {line}*1]",
@@ -165,6 +173,17 @@ macro_rules! products {
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
+            "jmp 6f",
+            // (0, 0), where there is nothing else.
+            "5:",
+            "tileloadd tmm4, [{v} + {a_row}*1]",
+            "add {v}, [{p} + 8]",
+            "tileloadd tmm5, [{v} + {a_row}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "6:",
             "add {step}, 16",
             "dec {steps}",
             "jnz 2b",
@@ -216,7 +235,7 @@ macro_rules! products {
 }
 
 impl Places {
-    fn of(sums: &Sums<'_>) -> Self {
+    fn of(sums: &Sums<'_>, parts: usize) -> Self {
         Self {
             a: sums.a[0],
             second: sums.a[1].addr().wrapping_sub(sums.a[0].addr()),
@@ -224,6 +243,7 @@ impl Places {
             b_row: sums.b_row,
             steps: sums.steps.as_ptr(),
             count: sums.steps.len(),
+            parts,
         }
     }
 }
@@ -232,7 +252,7 @@ impl SplitSums<'_> {
     /// Computes the block into `c`, row by row, or adds it.
     ///
     /// # Safety
-    /// As for [`Sums::compute`], for the steps of `sums` and for all three parts of each step of `split`.
+    /// As for [`Sums::compute`], for the steps of `sums` and for all parts of each step of `split`.
     #[inline(always)]
     pub(crate) unsafe fn compute(self, tiles: &Tiles, c: &mut [f32; SUMS * SUMS]) {
         if self.split.is_empty() {

@@ -227,8 +227,9 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
         );
         let word = steps.iter().map(|step| step.b + TILE).max().unwrap_or(0);
         for weight in &self.work.weights {
+            let last = word + (weight.parts - 1) * self.deep();
             assert!(
-                word + others * self.deep() <= weight.depth && weight.is_whole(),
+                last <= weight.depth && weight.is_whole() && weight.parts == self.parts(),
                 "a step leaves the weight, this is a bug"
             );
         }
@@ -239,9 +240,14 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
         self.work.left.plane() * size_of::<u32>()
     }
 
+    /// Parts of a weight's values.
+    fn parts(&self) -> usize {
+        self.work.weights[0].parts
+    }
+
     /// Words from a part of a weight to the next.
     fn deep(&self) -> usize {
-        self.work.weights[0].depth / self.work.left.values().parts()
+        self.work.weights[0].depth / self.parts()
     }
 }
 
@@ -261,7 +267,7 @@ impl<B: Blocks, F: Finish<W>, const W: usize> WordOp for Task<'_, B, F, W> {
             }
         } else {
             // Some panels for each pair of tiles, so that a row of the output is written in long pieces.
-            let bytes = steps.max(1) * self.work.left.values().parts() * LINES * 64;
+            let bytes = steps.max(1) * self.parts() * LINES * 64;
             let group = (GROUP_BYTES / bytes).clamp(1, GROUP) * PANEL;
             let mut column = self.columns.start;
             while column < self.columns.end {
@@ -396,6 +402,7 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
                         sums: block,
                         split: steps,
                         apart,
+                        parts: self.parts(),
                     };
                     block.compute(tiles, &mut sums[w]);
                 } else {

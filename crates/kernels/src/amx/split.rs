@@ -1,6 +1,9 @@
 //! f32 as three bf16, so that six of nine products are as precise as one of f32 (Henry, Tang and Heinecke, arXiv:1904.06376).
 //!
-//! Eight bits each, x = high + middle + low to the last bit; products of what is left out are below a 2^26th of the whole.
+//! Eight bits each, x = high + middle + low to the last bit; products of what is left out are below a 2^26th of the whole. Weights
+//! that were stored with fewer bits have fewer parts, and products.
+
+use rayon::prelude::*;
 
 use crate::half::{BLOCK, HalfMatrix, Order};
 use crate::isa::WordOp;
@@ -59,15 +62,46 @@ impl<C: Columns> Columns for Parts<'_, C> {
     }
 }
 
-/// The matrix of `columns` columns of `len` values in three parts.
-pub(crate) fn split_matrix(columns: usize, len: usize, source: &impl Columns) -> HalfMatrix {
+/// The matrix of `columns` columns of `len` values in so many parts.
+pub(crate) fn split_matrix(
+    columns: usize,
+    len: usize,
+    source: &impl Columns,
+    parts: usize,
+) -> HalfMatrix {
     let padded = len.next_multiple_of(2 * BLOCK);
-    let parts = Parts {
+    let split = Parts {
         source,
         len,
         padded,
     };
-    HalfMatrix::from_columns(columns, PARTS * padded, &parts, Order::Tiles)
+    HalfMatrix::from_columns(columns, parts * padded, &split, Order::Tiles).in_parts(parts)
+}
+
+/// Parts that hold the values to the last bit: a checkpoint of f16 has 11 bits and needs two, one of bf16 one.
+pub(crate) fn parts_of(columns: usize, len: usize, source: &impl Columns) -> usize {
+    const TWO_PARTS: u32 = 0xff;
+    const ONE_PART: u32 = 0xffff;
+    let bits_of = |column| {
+        let (mut bits, mut values) = (0, [0.0f32; 8 * BLOCK]);
+        let mut from = 0;
+        while from < len && bits & TWO_PARTS == 0 {
+            let values = &mut values[..(8 * BLOCK).min(len - from)];
+            source.read(column, from, values);
+            bits |= values.iter().fold(0, |bits, value| bits | value.to_bits());
+            from += values.len();
+        }
+        bits
+    };
+    let bits = (0..columns)
+        .into_par_iter()
+        .map(bits_of)
+        .reduce(|| 0, |a, b| a | b);
+    match bits {
+        bits if bits & ONE_PART == 0 => 1,
+        bits if bits & TWO_PARTS == 0 => 2,
+        _ => PARTS,
+    }
 }
 
 /// Writes the parts of `from` as bf16, each in blocks of 16 words at `to[i * step..]`, one part `apart` words behind the other; zeros

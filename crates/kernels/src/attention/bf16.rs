@@ -53,11 +53,13 @@ pub(super) fn run(call: &Attention<'_>, out: &mut [f32]) {
                     data: keys,
                     columns: call.keys,
                     depth: padded_words(call.head_dim),
+                    parts: 1,
                 },
                 values: HalfPanels {
                     data: values,
                     columns: call.head_dim,
                     depth: padded_words(call.keys),
+                    parts: 1,
                 },
             };
             block.compute(&shared);

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::weight::ConvShape;
 use crate::isa::Isa;
+use crate::matmul::PackedMatrix;
 
 /// How products are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,12 +109,12 @@ impl ConvKernel {
         }
     }
 
-    /// Bytes that `values` weights take once packed, but for padding and factors.
-    pub fn packed_bytes(self, values: u64) -> u64 {
+    /// Bytes that `values` weights of `bits` significant bits take once packed, but for padding and factors.
+    pub fn packed_bytes(self, values: u64, bits: u32) -> u64 {
         match self {
             Self::DirectF32 => 4 * values,
             Self::DirectBf16 => 2 * values,
-            Self::SplitBf16 => 6 * values,
+            Self::SplitBf16 => PackedMatrix::exact_bytes(values, bits),
             // A window of 9 becomes a tile of 16 or 36.
             Self::WinogradF32(tile) => values * (tile.side() * tile.side()) as u64 * 4 / 9,
             Self::WinogradI16(tile) => values * (tile.side() * tile.side()) as u64 * 2 / 9,

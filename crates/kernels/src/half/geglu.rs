@@ -57,7 +57,7 @@ impl PackedGeglu {
         order_of_rows() == Order::Tiles
     }
 
-    /// The same for products as precise as f32's, in three parts of bf16.
+    /// The same for products as precise as f32's, in up to three parts of bf16.
     ///
     /// # Errors
     /// The length of `weight` is not `2 * inner * in_features`, or there is no AMX.
@@ -67,8 +67,11 @@ impl PackedGeglu {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if Isa::current() == Isa::Amx {
             let (value, gate) = weight.split_at(half);
-            let pack =
-                |weight| amx::split_matrix(inner, in_features, &Contiguous(weight, in_features));
+            let parts = amx::parts_of(2 * inner, in_features, &Contiguous(weight, in_features));
+            let pack = |weight| {
+                let columns = Contiguous(weight, in_features);
+                amx::split_matrix(inner, in_features, &columns, parts)
+            };
             return Ok(Self {
                 value: pack(value),
                 gate: pack(gate),

@@ -55,6 +55,8 @@ pub(crate) struct HalfPanels<'a> {
     pub(crate) columns: usize,
     /// Words of a column, a multiple of [`BLOCK`].
     pub(crate) depth: usize,
+    /// Parts of a value, which lie one after the other in a column.
+    pub(crate) parts: usize,
 }
 
 /// Rounds a piece of some columns and writes it as words of a panel that starts with it.
@@ -132,6 +134,8 @@ pub(crate) struct HalfMatrix {
     pub(crate) columns: usize,
     /// Length of the sums.
     pub(crate) len: usize,
+    /// Parts of a value: a column is so many columns of bf16, one after the other.
+    parts: usize,
 }
 
 impl HalfMatrix {
@@ -171,7 +175,14 @@ impl HalfMatrix {
             order,
             columns,
             len,
+            parts: 1,
         }
+    }
+
+    /// The same as a matrix of values in so many parts.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn in_parts(self, parts: usize) -> Self {
+        Self { parts, ..self }
     }
 
     pub(crate) fn panels(&self) -> HalfPanels<'_> {
@@ -179,6 +190,7 @@ impl HalfMatrix {
             data: self.data.words(),
             columns: self.columns,
             depth: padded_words(self.len),
+            parts: self.parts,
         }
     }
 

@@ -107,7 +107,7 @@ impl PackedMatrix {
         Self::from_out_in(weight, out_features, in_features)
     }
 
-    /// As [`PackedMatrix::from_columns`], in three parts.
+    /// As [`PackedMatrix::from_columns`], in as many parts as hold the values.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     pub(crate) fn split_from_columns(
         out_features: usize,
@@ -115,15 +115,23 @@ impl PackedMatrix {
         columns: &impl Columns,
     ) -> Self {
         Self {
-            form: Packed::Split(crate::amx::split_matrix(out_features, in_features, columns)),
+            form: Packed::Split(crate::amx::split_matrix(
+                out_features,
+                in_features,
+                columns,
+                crate::amx::parts_of(out_features, in_features, columns),
+            )),
             out_features,
             in_features,
         }
     }
 
-    /// Bytes that `values` weights packed by [`PackedMatrix::exact_from_out_in`] take, but for padding.
-    pub fn exact_bytes(values: u64) -> u64 {
-        values * if Isa::current() == Isa::Amx { 6 } else { 4 }
+    /// Bytes that `values` weights of `bits` significant bits (24 in f32, 11 in f16, 8 in bf16) take once packed by
+    /// [`PackedMatrix::exact_from_out_in`], but for padding.
+    pub fn exact_bytes(values: u64, bits: u32) -> u64 {
+        let parts = u64::from(bits.clamp(1, f32::MANTISSA_DIGITS).div_ceil(8));
+        let amx = Isa::current() == Isa::Amx;
+        values * if amx { 2 * parts } else { 4 }
     }
 
     /// The same, rounded to bf16: products with it round their left side to bf16 too and sum in f32.

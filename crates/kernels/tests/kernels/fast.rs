@@ -109,48 +109,72 @@ fn exact_linear_layers_reach_their_ratio() {
             (131, 70, 1300),
             (40, 33, 2600),
         ] {
-            let (x, raw) = (heavy(rows * k, k, 1), heavy(n * k, 1, 2));
-            let weight = PackedMatrix::exact_from_out_in(&raw, n, k).unwrap();
-            let mut out = vec![f32::NAN; rows * n];
-            linear(&Linear::new(&x, rows, &weight), &mut out).unwrap();
-            let want = reference::linear(&x, rows, k, &raw, k);
-            assert_snr(&format!("{isa:?} {rows} {n} {k}"), &out, &want, 120.0);
+            let x = heavy(rows * k, k, 1);
+            let mut bytes = Vec::new();
+            for bits in STORED {
+                let raw = stored(heavy(n * k, 1, 2), bits);
+                let weight = PackedMatrix::exact_from_out_in(&raw, n, k).unwrap();
+                let mut out = vec![f32::NAN; rows * n];
+                linear(&Linear::new(&x, rows, &weight), &mut out).unwrap();
+                let want = reference::linear(&x, rows, k, &raw, k);
+                let what = format!("{isa:?} {rows} {n} {k} of {bits} bits");
+                assert_snr(&what, &out, &want, 120.0);
+                bytes.push(weight.bytes());
+            }
+            let falling = bytes.is_sorted_by(|a, b| a > b);
+            assert_eq!(falling, isa == tintype_kernels::Isa::Amx, "{bytes:?}");
         }
     });
+}
+
+/// Significant bits of weights in f32, f16 and bf16, which need three, two and one part of bf16.
+pub(crate) const STORED: [u32; 3] = [24, 11, 8];
+
+/// The values cut to so many significant bits.
+pub(crate) fn stored(mut values: Vec<f32>, bits: u32) -> Vec<f32> {
+    for value in &mut values {
+        *value = f32::from_bits(value.to_bits() & (u32::MAX << (f32::MANTISSA_DIGITS - bits)));
+    }
+    values
 }
 
 /// Sums so long that other products take them in pieces, which a gate cannot.
 #[test]
 fn gates_of_long_sums_reach_their_ratio() {
-    on_each_isa(|isa| {
-        let (rows, inner, k) = (70, 40, 2700);
-        let (x, raw) = (heavy(rows * k, k, 1), heavy(2 * inner * k, 1, 2));
-        let mut weights = vec![(PackedGeglu::from_out_in(&raw, inner, k).unwrap(), 45.0)];
-        if isa == tintype_kernels::Isa::Amx {
-            weights.push((
-                PackedGeglu::exact_from_out_in(&raw, inner, k).unwrap(),
-                115.0,
-            ));
-        }
-        let projected = reference::linear(&x, rows, k, &raw, k);
-        let want: Vec<f64> = (0..rows * inner)
-            .map(|i| {
-                let row = &projected[i / inner * 2 * inner..][..2 * inner];
-                row[i % inner] * reference::gelu(row[inner + i % inner])
-            })
-            .collect();
-        for (weight, bar) in &weights {
-            let mut out = vec![f32::NAN; rows * inner];
-            let call = LinearGeglu {
-                x: x.as_slice().into(),
-                rows,
-                weight,
-                bias: None,
-            };
-            linear_geglu(&call, &mut out).unwrap();
-            assert_snr(&format!("{isa:?} {}", weight.kernel()), &out, &want, *bar);
-        }
-    });
+    on_each_isa(|isa| STORED.into_iter().for_each(|bits| check_gates(isa, bits)));
+}
+
+fn check_gates(isa: tintype_kernels::Isa, bits: u32) {
+    let (rows, inner, k) = (70, 40, 2700);
+    let (x, raw) = (
+        heavy(rows * k, k, 1),
+        stored(heavy(2 * inner * k, 1, 2), bits),
+    );
+    let mut weights = vec![(PackedGeglu::from_out_in(&raw, inner, k).unwrap(), 45.0)];
+    if isa == tintype_kernels::Isa::Amx {
+        weights.push((
+            PackedGeglu::exact_from_out_in(&raw, inner, k).unwrap(),
+            115.0,
+        ));
+    }
+    let projected = reference::linear(&x, rows, k, &raw, k);
+    let want: Vec<f64> = (0..rows * inner)
+        .map(|i| {
+            let row = &projected[i / inner * 2 * inner..][..2 * inner];
+            row[i % inner] * reference::gelu(row[inner + i % inner])
+        })
+        .collect();
+    for (weight, bar) in &weights {
+        let mut out = vec![f32::NAN; rows * inner];
+        let call = LinearGeglu {
+            x: x.as_slice().into(),
+            rows,
+            weight,
+            bias: None,
+        };
+        linear_geglu(&call, &mut out).unwrap();
+        assert_snr(&format!("{isa:?} {}", weight.kernel()), &out, &want, *bar);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use tintype_kernels::{
     conv2d, reference,
 };
 
-use crate::fast::{assert_snr, heavy};
+use crate::fast::{STORED, assert_snr, heavy, stored};
 use crate::{on_each_isa, values};
 
 const F2: WinogradTile = WinogradTile::F2;
@@ -23,6 +23,8 @@ struct Case {
     padding: Padding,
     upsample_to: Option<(usize, usize)>,
     extras: bool,
+    /// Significant bits of the weight.
+    bits: u32,
 }
 
 fn case(kernel: ConvKernel, size: (usize, usize), channels: (usize, usize)) -> Case {
@@ -42,6 +44,7 @@ fn case(kernel: ConvKernel, size: (usize, usize), channels: (usize, usize)) -> C
         padding: Padding::symmetric(1),
         upsample_to: None,
         extras: true,
+        bits: f32::MANTISSA_DIGITS,
     }
 }
 
@@ -54,7 +57,10 @@ fn check_conv(isa: Isa, case: Case) {
         kernel_w: case.window.1,
     };
     let x = heavy(case.batch * h * w * ci, ci.max(1), 1);
-    let raw = heavy(co * ci * case.window.0 * case.window.1, 1, 2);
+    let raw = stored(
+        heavy(co * ci * case.window.0 * case.window.1, 1, 2),
+        case.bits,
+    );
     let pack = if case.upsample_to.is_some() {
         ConvWeight::pack_upsampling
     } else {
@@ -301,12 +307,15 @@ fn a_layer_that_doubles_the_size_has_four_small_windows_with_amx() {
 #[test]
 fn direct_convolutions_of_whole_planes_reach_their_ratio() {
     on_each_isa(|isa| {
-        let mut kernels = vec![ConvKernel::DirectBf16];
-        if isa == Isa::Amx {
-            kernels.push(ConvKernel::SplitBf16);
-        }
-        for case in kernels.into_iter().flat_map(whole_planes) {
+        for case in whole_planes(ConvKernel::DirectBf16) {
             check_conv(isa, case);
+        }
+        if isa == Isa::Amx {
+            for bits in STORED {
+                for case in whole_planes(ConvKernel::SplitBf16) {
+                    check_conv(isa, Case { bits, ..case });
+                }
+            }
         }
     });
 }

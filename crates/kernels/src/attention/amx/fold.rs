@@ -3,7 +3,9 @@
 use super::super::Causality;
 use super::parts::store_parts;
 use super::{Block, Sizes};
-use crate::amx::{Apart, Fetch, HalfSums, SUMS, SplitHalfSums, SplitSums, Step, Sums, TILE, Tiles};
+use crate::amx::{
+    Apart, Fetch, HalfSums, PARTS, SUMS, SplitHalfSums, SplitSums, Step, Sums, TILE, Tiles,
+};
 use crate::half::BLOCK;
 use crate::isa::WordOp;
 use crate::math::exp2_fine;
@@ -103,6 +105,7 @@ impl Fold<'_> {
                 a: BLOCK * size_of::<u32>(),
                 b: BLOCK * SUMS * size_of::<u32>(),
             },
+            parts: PARTS,
         };
         let scores = &mut self.scores[tile * TILE * SUMS..];
         // SAFETY: `k` has 32 rows of `deep` words and `q` `deep` rows of 32; the steps are blocks of them.
@@ -241,7 +244,12 @@ impl Fold<'_> {
                         fetch: Fetch::NOTHING,
                     };
                     let split = if exact { steps } else { &[] };
-                    let block = SplitSums { sums, split, apart };
+                    let block = SplitSums {
+                        sums,
+                        split,
+                        apart,
+                        parts,
+                    };
                     block.compute(tiles, block_of(to));
                 } else {
                     let sums = HalfSums {
