@@ -36,3 +36,7 @@ mod support;
 mod tokenizer;
 #[cfg(test)]
 mod uni_pc;
+
+/// The system's allocator; under `TINTYPE_GUARD` it lets no kernel leave the arrays that layers give it.
+#[global_allocator]
+static MEMORY: tintype_kernels::guard::Guard = tintype_kernels::guard::Guard;

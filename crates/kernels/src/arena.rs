@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffer::Buffer;
+use crate::guard;
 
 /// Values of a slab at least: 32 MiB.
 const SLAB: usize = 8 * 1024 * 1024;
@@ -44,6 +45,16 @@ impl Slab {
         }
     }
 
+    /// A new one for a lease of `len` values; guarded memory holds nothing else.
+    fn for_a_lease_of(len: usize) -> Self {
+        if !guard::is_on() {
+            return Self::new(len.max(SLAB));
+        }
+        let mut slab = Self::new(len);
+        slab.memory.fill(guard::UNWRITTEN);
+        slab
+    }
+
     fn is_free(&self) -> bool {
         self.free.first() == Some(&(0, self.memory.size() / size_of::<f32>()))
     }
@@ -73,10 +84,19 @@ impl Slab {
     }
 }
 
+/// What a lease of `len` values takes of a slab; guarded memory lies in a slab of its own and ends where the values do.
+fn room(len: usize) -> usize {
+    if guard::is_on() {
+        len.max(1)
+    } else {
+        len.next_multiple_of(LINE) + GAP
+    }
+}
+
 impl Arena {
     /// `len` values, whatever they are.
     pub fn take(&self, len: usize) -> Lease {
-        let whole = len.next_multiple_of(LINE) + GAP;
+        let whole = room(len);
         let mut slabs = self.slabs();
         let mut best: Option<(usize, usize, usize)> = None;
         for (slab, at) in slabs.iter().enumerate() {
@@ -91,7 +111,7 @@ impl Arena {
         } else {
             // What is too small and unused makes room for what is needed.
             slabs.retain(|slab| !slab.is_free());
-            slabs.push(Slab::new(whole.max(SLAB)));
+            slabs.push(Slab::for_a_lease_of(whole));
             (slabs.len() - 1, 0)
         };
         let slab = &mut slabs[slab];
@@ -162,15 +182,18 @@ impl fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let whole = self.len.next_multiple_of(LINE) + GAP;
+        let whole = room(self.len);
         let at = self.start.as_ptr().addr();
         let mut slabs = self.arena.slabs();
         for slab in slabs.iter_mut() {
             let bytes = at.wrapping_sub(slab.memory.pointer().as_ptr().addr());
             if bytes < slab.memory.size() {
                 slab.join(bytes / size_of::<f32>(), whole);
-                return;
+                break;
             }
+        }
+        if guard::is_on() {
+            slabs.retain(|slab| !slab.is_free());
         }
     }
 }

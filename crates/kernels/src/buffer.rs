@@ -7,6 +7,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use crate::guard;
+
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Bytes of a large page; from there on memory comes from the system page by page.
@@ -61,10 +63,11 @@ impl Buffer {
     }
 }
 
-/// Where `len` values lie.
+/// Where `len` values lie; guarded memory ends where the values do, on a line's border or not.
 fn layout(len: usize) -> Layout {
+    let align = if guard::is_on() { 1 } else { LINE };
     Layout::array::<f32>(len)
-        .and_then(|layout| layout.align_to(LINE))
+        .and_then(|layout| layout.align_to(align))
         .expect("a buffer of more values than can be addressed, this is a bug")
 }
 
@@ -115,10 +118,16 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// Whether memory comes from the system page by page.
+#[cfg(target_os = "linux")]
+fn is_mapped(layout: Layout) -> bool {
+    layout.size() >= LARGE && !guard::is_on()
+}
+
 /// Zeros.
 fn allocate(layout: Layout) -> NonNull<u8> {
     #[cfg(target_os = "linux")]
-    if layout.size() >= LARGE {
+    if is_mapped(layout) {
         return map(layout);
     }
     // SAFETY: the layout is not empty.
@@ -130,7 +139,7 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 /// [`allocate`] gave `start` for `layout`.
 unsafe fn release(start: NonNull<u8>, layout: Layout) {
     #[cfg(target_os = "linux")]
-    if layout.size() >= LARGE {
+    if is_mapped(layout) {
         // SAFETY: `map` has mapped these bytes, which nobody uses any more.
         unsafe { libc::munmap(start.as_ptr().cast(), layout.size()) };
         return;

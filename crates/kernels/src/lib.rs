@@ -25,6 +25,8 @@ mod buffer;
 mod conv;
 mod elementwise;
 mod error;
+#[doc(hidden)]
+pub mod guard;
 mod half;
 mod isa;
 mod lanes;

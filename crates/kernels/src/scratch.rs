@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::buffer::Buffer;
+use crate::guard;
 
 thread_local! {
     static SPARE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
@@ -21,6 +22,11 @@ const LARGE: usize = 512 * 1024;
 ///
 /// The buffer leaves the thread's store while `body` runs, so nesting (also through work stealing) is safe.
 pub(crate) fn with<R>(len: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
+    if guard::is_on() {
+        let mut own = Buffer::zeroed(len);
+        own.fill(guard::UNWRITTEN);
+        return body(&mut own);
+    }
     let mut buffer = SPARE.with_borrow_mut(|spare| {
         // The smallest that fits, else the last one, which then grows.
         let fit = (0..spare.len())

@@ -20,6 +20,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostTensor;
 use crate::weights::{RawTensor, StoredDType, TensorSource};
 
+/// The system's allocator; under `TINTYPE_GUARD` it lets no kernel leave the arrays that layers give it.
+#[global_allocator]
+static MEMORY: tintype_kernels::guard::Guard = tintype_kernels::guard::Guard;
+
 /// Tensors in memory.
 #[derive(Debug, Clone, Default)]
 struct Memory(BTreeMap<String, (StoredDType, Vec<usize>, Vec<u8>)>);

@@ -7,6 +7,7 @@ mod attention;
 mod fast;
 mod fast_attention;
 mod fast_conv;
+mod guarded;
 mod layout;
 mod matmul;
 mod norm;
@@ -14,7 +15,11 @@ mod pointwise;
 mod prepared;
 mod threads;
 
-use tintype_kernels::Isa;
+use tintype_kernels::{Isa, guard::Guard};
+
+/// The system's allocator, or guarded memory: see `guarded.rs`.
+#[global_allocator]
+static MEMORY: Guard = Guard;
 
 /// Half a unit in the last place of 1.0 in f32: the rounding error of one operation.
 pub(crate) const EPS: f64 = 1.0 / (1u64 << 24) as f64;
