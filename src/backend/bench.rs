@@ -143,6 +143,9 @@ impl<'a> Bench<'a> {
 
     fn once(&self, stage: Stage) -> Result<HostTensor> {
         let model = self.model;
+        if stage != Stage::Text {
+            model.text.release();
+        }
         match stage {
             Stage::Text => model.text.first_tower(&self.texts),
             Stage::Unet => {

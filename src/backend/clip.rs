@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::tower::Tower;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
+use crate::models::ClipTextConfig;
 use crate::models::clip::{FinalNorm, HiddenAct};
-use crate::models::{self, ClipTextConfig, ClipTextModel};
 use crate::nn::Engine;
 use crate::prompt::Chunk;
 use crate::tokenizer::ClipTokenizer;
@@ -87,12 +88,6 @@ pub struct ClipTextEncoder {
 /// The token ids that each tower sees, and the clip skip.
 type Key = (Vec<Vec<u32>>, usize);
 
-#[derive(Debug)]
-struct Tower {
-    tokenizer: ClipTokenizer,
-    model: ClipTextModel,
-}
-
 impl ClipTextEncoder {
     /// Reads the towers, first to last as their hidden states are joined. `on_tensor` is told how many tensors of how
     /// many of a component are read; its error ends the load.
@@ -116,12 +111,14 @@ impl ClipTextEncoder {
             let longest = tokenizer.max_length().min(config.max_position_embeddings);
             let tokenizer = tokenizer.with_max_length(longest)?;
             let progress = |done, total| on_tensor(component, done, total);
-            let model = models::load(engine, component, progress, |scope| {
-                ClipTextModel::load(scope, &config)
-            })?;
-            loaded.push(Tower { tokenizer, model });
+            loaded.push(Tower::load(
+                engine,
+                component,
+                (config, tokenizer),
+                progress,
+            )?);
         }
-        let pools = |tower: &Tower| tower.model.config().projection_dim.is_some();
+        let pools = |tower: &Tower| tower.config().projection_dim.is_some();
         if layer == TextLayer::PenultimatePooled && !loaded.iter().any(pools) {
             return Err(Error::malformed(
                 "no text encoder has a projection, expected a CLIPTextModelWithProjection for this UNet",
@@ -140,11 +137,19 @@ impl ClipTextEncoder {
     /// What kind of towers these are.
     pub fn towers(&self) -> Towers {
         let first = self.towers.first();
-        let act = first.map(|tower| tower.model.config().hidden_act);
+        let act = first.map(|tower| tower.config().hidden_act);
         match (self.layer, act) {
             (TextLayer::PenultimatePooled, _) => Towers::Pooled,
             (TextLayer::LastNormed, Some(HiddenAct::Gelu)) => Towers::OpenClip,
             (TextLayer::LastNormed, _) => Towers::Clip,
+        }
+    }
+
+    /// Gives the towers up where memory is low ([`MemoryUse::Low`](crate::MemoryUse::Low)): the next text that is not remembered
+    /// reads them again. Pictures do so when their texts are encoded.
+    pub fn release(&self) {
+        for tower in &self.towers {
+            tower.release();
         }
     }
 
@@ -208,7 +213,7 @@ impl ClipTextEncoder {
 
     /// The widths of the towers' hidden states, as they lie side by side.
     pub(super) fn tower_widths(&self) -> Vec<usize> {
-        let width = |tower: &Tower| tower.model.config().hidden_size;
+        let width = |tower: &Tower| tower.config().hidden_size;
         self.towers.iter().map(width).collect()
     }
 
@@ -230,7 +235,7 @@ impl ClipTextEncoder {
         let layers = self
             .towers
             .iter()
-            .map(|tower| tower.model.config().num_hidden_layers);
+            .map(|tower| tower.config().num_hidden_layers);
         let limit = layers.min().unwrap_or(0);
         if clip_skip == 0 || clip_skip > limit {
             return Err(Error::invalid(format!(
@@ -261,7 +266,7 @@ impl ClipTextEncoder {
     }
 
     fn zeros(&self) -> TextEmbeddings {
-        let configs = || self.towers.iter().map(|tower| tower.model.config());
+        let configs = || self.towers.iter().map(Tower::config);
         let tokens = self
             .towers
             .first()
@@ -288,7 +293,7 @@ impl ClipTextEncoder {
             .collect();
         let skip = self.layer.default_skip();
         tower
-            .model
+            .model()?
             .forward(&ids, skip - 1, self.layer.norm())?
             .hidden
             .to_host()
@@ -310,10 +315,11 @@ impl ClipTextEncoder {
         let mut pooled = None;
         let (ids, clip_skip) = &key;
         for (tower, ids) in self.towers.iter().zip(ids) {
-            let output =
-                tower
-                    .model
-                    .forward(std::slice::from_ref(ids), clip_skip - 1, self.layer.norm())?;
+            let output = tower.model()?.forward(
+                std::slice::from_ref(ids),
+                clip_skip - 1,
+                self.layer.norm(),
+            )?;
             contexts.push(output.hidden.to_host()?);
             if let (None, Some(vector)) = (&pooled, &output.pooled) {
                 pooled = Some(HostTensor::new(

@@ -135,6 +135,7 @@ impl SDModel {
                 )]),
             }),
         };
+        self.text.release();
         Ok(EncodedTexts { parts, negative })
     }
 

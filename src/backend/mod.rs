@@ -10,6 +10,7 @@ mod parameters;
 mod pipeline;
 mod recorded;
 mod report;
+mod tower;
 mod worker;
 
 pub mod clip;

@@ -181,6 +181,9 @@ fn component_report(component: &Component, engine: &Engine) -> ComponentReport {
             report.memory_bytes = manifest
                 .iter()
                 .map(|expected| {
+                    if expected.table {
+                        return engine.table_bytes(&expected.shape);
+                    }
                     let stored = tensors.info(&expected.name);
                     let bits =
                         stored.map_or(f32::MANTISSA_DIGITS, |(dtype, _)| dtype.significant_bits());

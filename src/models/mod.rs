@@ -34,13 +34,7 @@ pub fn load<M>(
     mut on_tensor: impl FnMut(usize, usize) -> Result<()> + Send,
     build: impl Fn(&Scope<'_>) -> Result<M>,
 ) -> Result<M> {
-    let manifest = plan(engine, component, &build)?;
-    check(&manifest, component.tensors.as_ref()).context(format!(
-        "{} in {}",
-        component.name,
-        component.path.display()
-    ))?;
-    let total = manifest.len();
+    let total = verify(engine, component, &build)?;
     let mut done = 0;
     let scope = Scope::load(engine, Arc::clone(&component.tensors), |_name| {
         on_tensor(done, total)?;
@@ -51,6 +45,24 @@ pub fn load<M>(
     drop(scope);
     on_tensor(total, total)?;
     model
+}
+
+/// The first half of [`load`]: plans a model and compares the plan with the file. Gives the number of tensors.
+///
+/// # Errors
+/// [`WeightMismatch`](crate::ErrorKind::WeightMismatch) listing every missing and every misshapen tensor.
+pub fn verify<M>(
+    engine: &Engine,
+    component: &Component,
+    build: impl Fn(&Scope<'_>) -> Result<M>,
+) -> Result<usize> {
+    let manifest = plan(engine, component, build)?;
+    check(&manifest, component.tensors.as_ref()).context(format!(
+        "{} in {}",
+        component.name,
+        component.path.display()
+    ))?;
+    Ok(manifest.len())
 }
 
 /// The tensors `build` asks for, without reading any.

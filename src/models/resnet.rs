@@ -74,7 +74,9 @@ impl ResnetBlock2D {
 
     /// `x` (B, in, H, W) to (B, out, H, W). `act_temb` (B or 1, 1, temb) is the time embedding after SiLU, which
     /// the model applies once for all its blocks.
-    pub(crate) fn forward(&self, x: &FeatureMap, act_temb: Option<&Tokens>) -> Result<FeatureMap> {
+    ///
+    /// Each map is given up as soon as it was read: at the end of a decoder one takes as much as all its weights.
+    pub(crate) fn forward(&self, x: FeatureMap, act_temb: Option<&Tokens>) -> Result<FeatureMap> {
         let temb = match (&self.time_emb_proj, act_temb) {
             (Some(time_emb_proj), Some(temb)) => Some(time_emb_proj.forward(temb)?),
             (None, None) => None,
@@ -85,22 +87,25 @@ impl ResnetBlock2D {
                 ));
             }
         };
-        let hidden = self.norm1.forward(x, Activation::Silu)?;
+        let normed = self.norm1.forward(&x, Activation::Silu)?;
         let fused = Fused {
             channel_bias: temb.as_ref(),
             residual: None,
         };
-        let hidden = self.conv1.forward_fused(&hidden, fused)?;
-        let hidden = self.norm2.forward(&hidden, Activation::Silu)?;
-        let projected = match &self.conv_shortcut {
-            Some(conv_shortcut) => Some(conv_shortcut.forward(x)?),
-            None => None,
+        let hidden = self.conv1.forward_fused(&normed, fused)?;
+        drop(normed);
+        let shortcut = match &self.conv_shortcut {
+            Some(conv_shortcut) => conv_shortcut.forward(&x)?,
+            None => x.clone(),
         };
+        drop(x);
+        let normed = self.norm2.forward(&hidden, Activation::Silu)?;
+        drop(hidden);
         let fused = Fused {
             channel_bias: None,
-            residual: Some(projected.as_ref().unwrap_or(x)),
+            residual: Some(&shortcut),
         };
-        let sum = self.conv2.forward_fused(&hidden, fused)?;
+        let sum = self.conv2.forward_fused(&normed, fused)?;
         if self.output_scale_factor.total_cmp(&1.0).is_eq() {
             return Ok(sum);
         }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::engine::Backend;
 use super::repr::{CandleResult, misfit, planned};
-use super::weight::candle_weight;
+use super::weight::candle_table;
 use super::{Scope, Tokens, cpu};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -33,11 +33,9 @@ impl Embedding {
         let shape = [count, dim];
         let weights = match scope.engine().backend() {
             Backend::Candle(device) => {
-                candle_weight(scope, device, "weight", &shape)?.map(Weights::Candle)
+                candle_table(scope, device, "weight", &shape)?.map(Weights::Candle)
             }
-            Backend::Cpu(context) => {
-                cpu::Table::load(scope, &context.pool, shape)?.map(Weights::Cpu)
-            }
+            Backend::Cpu(context) => cpu::Table::load(context, scope, shape)?.map(Weights::Cpu),
         };
         Ok(Self {
             label: format!("embedding {}", scope.path()).into(),

@@ -14,6 +14,34 @@ pub struct ExpectedTensor {
     pub name: String,
     /// Extents, outermost first.
     pub shape: Vec<usize>,
+    /// Whether it is a table of vectors, of which a layer reads a few at a time.
+    pub table: bool,
+}
+
+/// A tensor that a layer reads parts of, again and again, from where the checkpoint is.
+#[derive(Clone)]
+pub(super) struct StoredTensor {
+    tensors: Arc<dyn TensorSource>,
+    name: String,
+}
+
+impl fmt::Debug for StoredTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredTensor")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoredTensor {
+    /// Gives the tensor to `place`, and back what reading it took.
+    pub(super) fn read<T>(&self, place: impl FnOnce(&RawTensor<'_>) -> Result<T>) -> Result<T> {
+        let raw = self.tensors.read(&self.name)?;
+        let placed = place(&raw).context(format!("tensor {}", self.name));
+        drop(raw);
+        self.tensors.release(&self.name);
+        placed
+    }
 }
 
 /// A place in the tree of a component's tensors; cheap to clone and to descend.
@@ -169,6 +197,42 @@ impl<'a> Scope<'a> {
         shape: &[usize],
         place: impl FnOnce(&RawTensor<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
+        self.ask((name, false), shape, place)
+    }
+
+    /// As [`tensor`](Self::tensor), for a table of vectors.
+    pub(super) fn table<T>(
+        &self,
+        name: &str,
+        shape: &[usize],
+        place: impl FnOnce(&RawTensor<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.ask((name, true), shape, place)
+    }
+
+    /// As [`table`](Self::table), of which nothing is read now but what `check` looks at.
+    pub(super) fn stored_table(
+        &self,
+        name: &str,
+        shape: &[usize],
+        check: impl FnOnce(&RawTensor<'_>) -> Result<()>,
+    ) -> Result<Option<StoredTensor>> {
+        let found = self.table(name, shape, check)?;
+        Ok(match self.mode.as_ref() {
+            Mode::Load { tensors, .. } => found.map(|()| StoredTensor {
+                tensors: Arc::clone(tensors),
+                name: self.full(name),
+            }),
+            Mode::Plan { .. } => None,
+        })
+    }
+
+    fn ask<T>(
+        &self,
+        (name, table): (&str, bool),
+        shape: &[usize],
+        place: impl FnOnce(&RawTensor<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
         let name = self.full(name);
         match self.mode.as_ref() {
             Mode::Plan { asked, .. } => {
@@ -176,6 +240,7 @@ impl<'a> Scope<'a> {
                 asked.push(ExpectedTensor {
                     name,
                     shape: shape.to_vec(),
+                    table,
                 });
                 Ok(None)
             }

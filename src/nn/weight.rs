@@ -1,5 +1,7 @@
 //! From the bytes of a file to an engine's storage, one tensor at a time.
 
+use std::borrow::Cow;
+
 use candle_core::Tensor;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -30,13 +32,26 @@ pub(super) fn candle_weight_as(
     shape: &[usize],
     dtype: DType,
 ) -> Result<Option<Tensor>> {
-    scope.tensor(name, shape, |raw| {
-        let stored = stored_dtype(raw)?;
-        // Converted on the host: Metal has no f64, and the narrower type crosses the bus.
-        Tensor::from_raw_buffer(&raw.bytes, stored, &raw.shape, &candle_core::Device::Cpu)
-            .and_then(|tensor| tensor.to_dtype(candle_dtype(dtype))?.to_device(device))
-            .op("read")
-    })
+    scope.tensor(name, shape, |raw| to_candle(raw, device, dtype))
+}
+
+/// As [`candle_weight`], of a table of vectors.
+pub(super) fn candle_table(
+    scope: &Scope,
+    device: &candle_core::Device,
+    name: &str,
+    shape: &[usize],
+) -> Result<Option<Tensor>> {
+    let dtype = scope.engine().dtype();
+    scope.table(name, shape, |raw| to_candle(raw, device, dtype))
+}
+
+fn to_candle(raw: &RawTensor<'_>, device: &candle_core::Device, dtype: DType) -> Result<Tensor> {
+    let stored = stored_dtype(raw)?;
+    // Converted on the host: Metal has no f64, and the narrower type crosses the bus.
+    Tensor::from_raw_buffer(&raw.bytes, stored, &raw.shape, &candle_core::Device::Cpu)
+        .and_then(|tensor| tensor.to_dtype(candle_dtype(dtype))?.to_device(device))
+        .op("read")
 }
 
 /// A tensor's values as f32.
@@ -90,6 +105,29 @@ fn decode<const N: usize>(
     blocks
         .zip(elements.par_chunks(BLOCK))
         .for_each(|(to, from)| convert(from, to));
+}
+
+/// Row `index` of a tensor of at least so many, as f32 into `values`.
+pub(super) fn decode_row_into(raw: &RawTensor<'_>, index: usize, values: &mut [f32]) -> Result<()> {
+    let len = values.len() * raw.dtype.size_bytes();
+    let Some(bytes) = raw.bytes.get(index * len..(index + 1) * len) else {
+        return Err(Error::malformed(format!(
+            "found {} bytes, expected {} or more: has the file been changed since it was opened?",
+            raw.bytes.len(),
+            (index + 1) * len
+        )));
+    };
+    let row = RawTensor {
+        dtype: raw.dtype,
+        shape: vec![values.len()],
+        bytes: Cow::Borrowed(bytes),
+    };
+    decode_f32_into(&row, values)
+}
+
+/// Refuses a tensor that cannot be read as f32.
+pub(super) fn check_floats(raw: &RawTensor<'_>) -> Result<()> {
+    stored_dtype(raw).map(|_| ())
 }
 
 /// Candle's name of the stored type, once the bytes are known to fill the shape.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use tintype::events::Silent;
 use tintype::weights::EmbeddedFolder;
-use tintype::{CancelToken, EngineKind, GeneratedImage, LoadOptions, ModelSource, SDModel};
+use tintype::{
+    CancelToken, EngineKind, Event, GeneratedImage, LoadOptions, MemoryUse, ModelSource, SDModel,
+};
 use tintype_testkit::{DType, Form, Golden, Single, TinyModel, compare};
 
 use crate::support::{config_of, exact, generate, load, load_path, quick};
@@ -267,6 +269,49 @@ fn the_thread_count_changes_no_byte() {
         for picture in &pictures[1..] {
             assert_eq!(picture.latents, pictures[0].latents, "{engine}");
             assert_eq!(picture.image, pictures[0].image, "{engine}");
+        }
+    }
+}
+
+/// Text towers are given up between pictures and read again, and the word vectors never leave the file.
+#[test]
+fn a_model_in_little_memory_makes_the_picture_it_makes_in_much() {
+    for family in ["sd15", "sdxl"] {
+        let (folder, normal) = load(family, EngineKind::Cpu);
+        let source = ModelSource::parse(folder.path().to_str().unwrap()).unwrap();
+        let options = LoadOptions {
+            memory: MemoryUse::Low,
+            ..exact()
+        };
+        let mut read_at_load = Vec::new();
+        let mut observer = |event: &Event| {
+            if let Event::Loading { component, .. } = event {
+                read_at_load.push(component.clone());
+            }
+        };
+        let low =
+            SDModel::load_with(&source, &options, &mut observer, &CancelToken::new()).unwrap();
+        assert!(read_at_load.iter().any(|name| name == "unet"));
+        assert!(
+            !read_at_load
+                .iter()
+                .any(|name| name.starts_with("text_encoder"))
+        );
+        for prompt in ["a photo of a cat", "a dog", "a photo of a cat"] {
+            let config = tintype::SamplingConfig {
+                prompt: prompt.into(),
+                ..quick()
+            };
+            let [low, normal] = [&low, &normal].map(|model| generate(model, &config).remove(0));
+            let difference = compare(
+                normal.latents.shape(),
+                normal.latents.data(),
+                low.latents.data(),
+            );
+            assert!(
+                difference.max_rel < 1e-3,
+                "{family}, {prompt}: {difference}"
+            );
         }
     }
 }

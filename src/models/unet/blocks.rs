@@ -63,7 +63,7 @@ impl DownBlock2D {
         skips: &mut Vec<FeatureMap>,
     ) -> Result<FeatureMap> {
         for (i, resnet) in self.resnets.iter().enumerate() {
-            x = resnet.forward(&x, Some(act_temb))?;
+            x = resnet.forward(x, Some(act_temb))?;
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(x, context)?;
             }
@@ -130,7 +130,7 @@ impl MidBlock2D {
             {
                 x = attention.forward(x, context)?;
             }
-            x = resnet.forward(&x, Some(act_temb))?;
+            x = resnet.forward(x, Some(act_temb))?;
         }
         Ok(x)
     }
@@ -212,7 +212,8 @@ impl UpBlock2D {
                 (x, skip) = freeu.apply(x, skip)?;
             }
             x = FeatureMap::concat_channels(&[&x, &skip])?;
-            x = resnet.forward(&x, Some(act_temb))?;
+            drop(skip);
+            x = resnet.forward(x, Some(act_temb))?;
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(x, context)?;
             }

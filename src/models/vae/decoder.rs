@@ -64,11 +64,11 @@ impl Decoder {
             Some(post_quant_conv) => self.conv_in.forward(&post_quant_conv.forward(latents)?)?,
             None => self.conv_in.forward(latents)?,
         };
-        x = self.mid_block.forward(&x)?;
+        x = self.mid_block.forward(x)?;
         for block in &self.up_blocks {
             x = block.forward(x)?;
         }
-        let x = self.conv_norm_out.forward(&x, Activation::Silu)?;
+        x = self.conv_norm_out.forward(&x, Activation::Silu)?;
         self.conv_out.forward(&x)
     }
 }
@@ -102,7 +102,7 @@ impl UpDecoderBlock2D {
 
     fn forward(&self, mut x: FeatureMap) -> Result<FeatureMap> {
         for resnet in &self.resnets {
-            x = resnet.forward(&x, None)?;
+            x = resnet.forward(x, None)?;
         }
         match &self.upsampler {
             Some(upsampler) => upsampler.forward(&x, None),

@@ -66,7 +66,7 @@ impl Encoder {
         for block in &self.down_blocks {
             x = block.forward(x)?;
         }
-        let x = self.mid_block.forward(&x)?;
+        let x = self.mid_block.forward(x)?;
         let x = self.conv_norm_out.forward(&x, Activation::Silu)?;
         let x = self.conv_out.forward(&x)?;
         match &self.quant_conv {
@@ -110,7 +110,7 @@ impl DownEncoderBlock2D {
 
     fn forward(&self, mut x: FeatureMap) -> Result<FeatureMap> {
         for resnet in &self.resnets {
-            x = resnet.forward(&x, None)?;
+            x = resnet.forward(x, None)?;
         }
         match &self.downsampler {
             Some(downsampler) => downsampler.forward(&x),

@@ -31,12 +31,12 @@ impl MidBlock2D {
     }
 
     /// (B, C, H, W) to the same shape.
-    pub(super) fn forward(&self, x: &FeatureMap) -> Result<FeatureMap> {
+    pub(super) fn forward(&self, x: FeatureMap) -> Result<FeatureMap> {
         let mut x = self.resnet_in.forward(x, None)?;
         if let Some(attention) = &self.attention {
             x = attention.forward(x)?;
         }
-        self.resnet_out.forward(&x, None)
+        self.resnet_out.forward(x, None)
     }
 }
 

@@ -50,6 +50,14 @@ impl Context {
         }
     }
 
+    /// Bytes of a table of `elements` values.
+    pub(in crate::nn) fn table_bytes(&self, elements: u64) -> u64 {
+        match self.memory {
+            MemoryUse::Normal => 4 * elements,
+            MemoryUse::Low => 0, // It stays in the checkpoint.
+        }
+    }
+
     /// Bytes of `elements` values of `bits` significant bits once packed: of a convolution for four extents, of a linear layer for
     /// two.
     pub(in crate::nn) fn weight_bytes(&self, shape: &[usize], elements: u64, bits: u32) -> u64 {

@@ -8,7 +8,7 @@ use super::super::norm::Activation;
 use super::super::weight::{decode_f32, decode_f32_into};
 use super::super::{Bias, Scope};
 use super::pending::{Pending, PendingLayerNorm, PendingNorm, sources};
-use super::{Array, Context, KernelResult, Pool};
+use super::{Array, Context, KernelResult};
 use crate::error::Result;
 use crate::nn::profile::Account;
 use crate::nn::{MemoryUse, Precision};
@@ -309,39 +309,6 @@ impl Gain {
         let account = || Account::moving("layer norm", x.bhwc());
         Array::build(x.pool(), x.bhwc(), account, |out| {
             kernels::layer_norm(&call, out).op(op)
-        })
-    }
-}
-
-/// An embedding's vectors (count, dim).
-#[derive(Debug, Clone)]
-pub(in crate::nn) struct Table {
-    vectors: Arc<Vec<f32>>,
-    dim: usize,
-    pool: Arc<Pool>,
-}
-
-impl Table {
-    /// Reads it; `None` when planning.
-    pub(in crate::nn) fn load(
-        scope: &Scope,
-        pool: &Arc<Pool>,
-        shape: [usize; 2],
-    ) -> Result<Option<Self>> {
-        let vectors = values(scope, "weight", &shape)?;
-        Ok(vectors.map(|vectors| Self {
-            vectors: Arc::new(vectors),
-            dim: shape[1],
-            pool: Arc::clone(pool),
-        }))
-    }
-
-    /// `batch` rows of equal length: (batch, indices / batch, dim).
-    pub(in crate::nn) fn run(&self, indices: &[u32], batch: usize, op: &str) -> Result<Array> {
-        let dims = [batch, 1, indices.len() / batch.max(1), self.dim];
-        let account = || Account::moving("embedding", dims);
-        Array::build(&self.pool, dims, account, |out| {
-            kernels::embedding(&self.vectors, self.dim, indices, out).op(op)
         })
     }
 }

@@ -10,18 +10,20 @@ mod layers;
 mod ops;
 mod pending;
 mod pool;
+mod table;
 mod waves;
 
 pub(super) use array::Array;
 pub(super) use attention::{Part, Projections, attend, project};
 pub(super) use context::Context;
 pub(super) use conv::{Conv, ConvExtras};
-pub(super) use layers::{Gain, Gated, Product, Table};
+pub(super) use layers::{Gain, Gated, Product};
 pub(super) use ops::{
     add, concat_batch, concat_channels, narrow_batch, narrow_channels, pointwise, scale,
     select_tokens, upsample_nearest,
 };
 pub(super) use pool::Pool;
+pub(super) use table::Table;
 pub(super) use waves::{add_waves, scale_first_channels};
 
 use crate::error::{Error, ErrorKind, Result};

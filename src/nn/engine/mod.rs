@@ -172,6 +172,14 @@ impl Engine {
         Ok(self)
     }
 
+    /// How memory weighs against time; [`MemoryUse::Normal`] with Candle.
+    pub fn memory(&self) -> MemoryUse {
+        match &self.backend {
+            Backend::Cpu(context) => context.memory,
+            Backend::Candle(_) => MemoryUse::Normal,
+        }
+    }
+
     /// How products are formed: [`Precision::F32`] or [`Precision::Fast`] on our own kernels; `None` with Candle,
     /// where the compute type says it.
     pub fn precision(&self) -> Option<Precision> {
@@ -193,6 +201,15 @@ impl Engine {
         let elements = shape.iter().map(|&extent| extent as u64).product::<u64>();
         match &self.backend {
             Backend::Cpu(context) => context.weight_bytes(shape, elements, bits),
+            Backend::Candle(_) => elements * self.dtype.size_bytes() as u64,
+        }
+    }
+
+    /// Bytes that a table of vectors of `shape` takes once it is loaded.
+    pub fn table_bytes(&self, shape: &[usize]) -> u64 {
+        let elements = shape.iter().map(|&extent| extent as u64).product::<u64>();
+        match &self.backend {
+            Backend::Cpu(context) => context.table_bytes(elements),
             Backend::Candle(_) => elements * self.dtype.size_bytes() as u64,
         }
     }

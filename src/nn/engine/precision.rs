@@ -68,7 +68,8 @@ pub enum MemoryUse {
     /// Each weight in the form its fastest kernel reads, up to 16 bytes a value.
     #[default]
     Normal,
-    /// No weight larger than in its direct form: 4 bytes a value where products are f32, 2 where they are 16-bit.
+    /// No weight larger than in its direct form: 4 bytes a value where products are f32, 2 where they are 16-bit. Text towers are
+    /// given up between the texts of two pictures, and tables of vectors stay in the checkpoint.
     Low,
 }
 

@@ -1,5 +1,7 @@
 //! Planning, checking and reading.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use half::{bf16, f16};
 
 use super::*;
@@ -58,6 +60,7 @@ fn a_plan_names_every_tensor_on_every_engine() {
     let expected = expected.map(|(name, shape)| ExpectedTensor {
         name: name.to_owned(),
         shape,
+        table: name == "tokens.weight",
     });
     for engine in engines() {
         let manifest = manifest(&engine);
@@ -128,6 +131,7 @@ fn a_matrix_and_a_pointwise_filter_are_one_shape_and_nothing_else_is() {
         [ExpectedTensor {
             name: "w".to_owned(),
             shape: shape.to_vec(),
+            table: false,
         }]
     };
     let has = |shape: &[usize]| Memory::default().with_host("w", &noise(1, shape));
@@ -196,7 +200,7 @@ fn every_stored_float_is_read_as_its_value() {
             bytes(&|v| bf16::from_f32(v).to_le_bytes().to_vec()),
         ),
     ];
-    for engine in engines() {
+    for engine in engines_and_a_small_one() {
         for (dtype, bytes) in &stored {
             let mut memory = Memory::default();
             memory
@@ -220,13 +224,74 @@ fn every_stored_float_is_read_as_its_value() {
     }
 }
 
+fn engines_and_a_small_one() -> Vec<Engine> {
+    let small = Engine::cpu().with_memory(MemoryUse::Low).unwrap();
+    engines().into_iter().chain([small]).collect()
+}
+
+/// Counts what is read of the tensors behind it, and cuts them short when told to.
+struct Watched {
+    memory: Memory,
+    reads: AtomicUsize,
+    cut: AtomicBool,
+}
+
+impl TensorSource for Watched {
+    fn names(&self) -> Vec<String> {
+        self.memory.names()
+    }
+
+    fn info(&self, name: &str) -> Option<(StoredDType, Vec<usize>)> {
+        self.memory.info(name)
+    }
+
+    fn read(&self, name: &str) -> Result<RawTensor<'_>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let mut raw = self.memory.read(name)?;
+        if self.cut.load(Ordering::Relaxed) {
+            raw.bytes.to_mut().truncate(20);
+        }
+        Ok(raw)
+    }
+}
+
+#[test]
+fn a_table_stays_in_the_checkpoint_where_memory_is_low() {
+    for (memory, reads) in [(MemoryUse::Normal, 1), (MemoryUse::Low, 3)] {
+        let engine = Engine::cpu().with_memory(memory).unwrap();
+        let watched = Arc::new(Watched {
+            memory: Memory::default().with_host("weight", &noise(1, &[5, 3])),
+            reads: AtomicUsize::new(0),
+            cut: AtomicBool::new(false),
+        });
+        let scope = Scope::load(&engine, watched.clone(), |_| Ok(()));
+        let table = Embedding::load(&scope, 5, 3).unwrap();
+        let first = table.forward(&[vec![1, 4]]).unwrap().to_host().unwrap();
+        watched.cut.store(true, Ordering::Relaxed);
+        let again = table.forward(&[vec![1, 4]]);
+        assert_eq!(watched.reads.load(Ordering::Relaxed), reads, "{memory:?}");
+        let bytes = engine.table_bytes(&[5, 3]);
+        if memory == MemoryUse::Normal {
+            assert_eq!(again.unwrap().to_host().unwrap(), first);
+            assert_eq!(bytes, 60);
+        } else {
+            let (kind, message) = fault(again);
+            assert_eq!((kind, bytes), (ErrorKind::Malformed, 0));
+            assert!(
+                message.contains("tensor weight: found 20 bytes, expected 24 or more"),
+                "{message}"
+            );
+        }
+    }
+}
+
 #[test]
 fn long_tensors_are_converted_to_the_last_element() {
     let count = 3 * 4096 + 5;
     let halves: Vec<u8> = (0..count)
         .flat_map(|i| f16::from_f32((i % 1999) as f32).to_le_bytes())
         .collect();
-    for engine in engines() {
+    for engine in engines_and_a_small_one() {
         let mut memory = Memory::default();
         memory.0.insert(
             "weight".to_owned(),
