@@ -52,7 +52,7 @@ impl VaeDecoder {
     pub fn decode(&self, latents: &HostTensor) -> Result<HostTensor> {
         let latents = unscale(&self.config, latents)?;
         let latents = FeatureMap::from_host(&self.engine, &latents)?;
-        self.decoder.forward(&latents)?.to_host()
+        self.decoder.forward(latents)?.to_host()
     }
 }
 

@@ -95,10 +95,13 @@ pub(crate) fn run(args: &BenchArgs, talk: Talk) -> anyhow::Result<()> {
     args.config(SamplingConfig::default()).validate()?;
     let options = args.load.options()?;
     options.open_engine()?;
-    generate::use_threads(args.threads)?;
+    let fewer = generate::use_threads(args.threads)?;
     let source = chosen::source(args.model.as_deref())?;
     let cancel = cancel::on_interrupt()?;
     let progress = Progress::new(talk);
+    if let Some(fewer) = fewer {
+        progress.warn(&fewer);
+    }
     let model = generate::load(&source, &options, &progress, &cancel)?;
     let config = args.config(model.default_config());
     let bench = Bench::new(&model, (config.width, config.height), config.batch)?;

@@ -1,5 +1,6 @@
 //! `tintype generate`: check what can be checked, load, make pictures, save each as it comes.
 
+use std::num::NonZero;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -49,11 +50,14 @@ pub(crate) fn run(args: &GenerateArgs, talk: Talk) -> anyhow::Result<()> {
         request.seeds.variation_strength > 0.0,
     )?;
     naming.check_writable(request.batch, request.seed)?;
-    use_threads(args.threads)?;
+    let fewer = use_threads(args.threads)?;
     let source = chosen::source(args.model.as_deref())?;
 
     let cancel = cancel::on_interrupt()?;
     let progress = Progress::new(talk);
+    if let Some(fewer) = fewer {
+        progress.warn(&fewer);
+    }
     let model = load(&source, &options, &progress, &cancel)?;
     let summary = model.card().map(|card| card.summary.as_str());
     if let Some(notice) = chosen::notice(&source, summary) {
@@ -161,25 +165,31 @@ fn denoise(
     Ok(())
 }
 
-pub(crate) fn use_threads(threads: Option<usize>) -> Result<()> {
+/// Starts the threads that compute. Where the machine has fewer than asked for, it is those, and the result says so.
+pub(crate) fn use_threads(threads: Option<usize>) -> Result<Option<String>> {
     let Some(threads) = threads else {
-        return Ok(());
+        return Ok(None);
     };
     if !(1..=MAX_THREADS).contains(&threads) {
         return Err(Error::invalid(format!(
             "threads is {threads}, expected 1 to {MAX_THREADS}"
         )));
     }
+    let there = std::thread::available_parallelism().map_or(threads, NonZero::get);
+    let taken = threads.min(there);
     rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
+        .num_threads(taken)
         .build_global()
         .map_err(|source| {
             Error::new(
                 ErrorKind::Io,
-                format!("cannot start {threads} threads: {source}"),
+                format!("cannot start {taken} threads: {source}"),
             )
             .with_source(source)
-        })
+        })?;
+    Ok((taken < threads).then(|| {
+        format!("threads is {threads}, and this machine runs {there} at a time: took {there}")
+    }))
 }
 
 impl PictureArgs {

@@ -53,11 +53,14 @@ pub(crate) fn run(args: &ReplayArgs, talk: Talk) -> anyhow::Result<()> {
     if let Some(naming) = &naming {
         naming.check_writable(1, checked.config.seed)?;
     }
-    use_threads(args.threads)?;
+    let fewer = use_threads(args.threads)?;
     let source = chosen::source(args.model.as_deref())?;
 
     let cancel = cancel::on_interrupt()?;
     let progress = Progress::new(talk);
+    if let Some(fewer) = fewer {
+        progress.warn(&fewer);
+    }
     let model = load(&source, &options, &progress, &cancel)?;
     let summary = model.card().map(|card| card.summary.as_str());
     if let Some(notice) = chosen::notice(&source, summary) {

@@ -59,11 +59,12 @@ impl Decoder {
     ///
     /// # Errors
     /// When the shape does not fit or the device fails.
-    pub fn forward(&self, latents: &FeatureMap) -> Result<FeatureMap> {
-        let mut x = match &self.post_quant_conv {
-            Some(post_quant_conv) => self.conv_in.forward(&post_quant_conv.forward(latents)?)?,
-            None => self.conv_in.forward(latents)?,
-        };
+    pub fn forward(&self, latents: FeatureMap) -> Result<FeatureMap> {
+        let mut x = latents;
+        if let Some(post_quant_conv) = &self.post_quant_conv {
+            x = post_quant_conv.forward(&x)?;
+        }
+        x = self.conv_in.forward(&x)?;
         x = self.mid_block.forward(x)?;
         for block in &self.up_blocks {
             x = block.forward(x)?;

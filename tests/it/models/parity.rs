@@ -220,7 +220,7 @@ fn the_autoencoder_matches_diffusers() {
         let decoder = models::load(&engine, &vae, |_, _| Ok(()), build).unwrap();
         let latents = host(&golden.tensor("vae.decode.in"));
         let latents = FeatureMap::from_host(&engine, &latents).unwrap();
-        let picture = decoder.forward(&latents).unwrap().to_host().unwrap();
+        let picture = decoder.forward(latents).unwrap().to_host().unwrap();
         report.add(&engine, &golden.tensor("vae.decode.out"), &picture);
 
         let build = |scope: &tintype::nn::Scope<'_>| Encoder::load(scope, &config);
