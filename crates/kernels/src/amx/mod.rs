@@ -16,6 +16,7 @@ mod products;
 mod rows;
 mod run;
 mod split;
+mod task;
 mod unit;
 
 pub(crate) use blocks::Values;

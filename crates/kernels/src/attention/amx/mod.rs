@@ -7,12 +7,14 @@
 mod fold;
 mod pack;
 mod parts;
+mod write;
 
 use rayon::prelude::*;
 
 use self::fold::Fold;
-use self::pack::{PackKeys, PackQueries, PackValues, WriteRows};
+use self::pack::{PackKeys, PackQueries, PackValues};
 use self::parts::{Layout, steps_of_values};
+use self::write::WriteRows;
 use super::Attention;
 use crate::amx::{PARTS, SUMS, Step, TILE};
 use crate::half::{BLOCK, padded_words};
