@@ -46,6 +46,24 @@ pub(crate) struct SplitSums<'a> {
     pub(crate) parts: usize,
 }
 
+/// All four products of two tiles of each side.
+macro_rules! multiply {
+    () => {
+        "tdpbf16ps tmm0, tmm4, tmm6
+        tdpbf16ps tmm1, tmm4, tmm7
+        tdpbf16ps tmm2, tmm5, tmm6
+        tdpbf16ps tmm3, tmm5, tmm7"
+    };
+}
+
+/// Two tiles of the right side.
+macro_rules! read_right {
+    () => {
+        "tileloadd tmm6, [{u} + {line}*1]
+        tileloadd tmm7, [{u} + {line}*1 + 1024]"
+    };
+}
+
 /// Sets out the instructions: what starts the sums and what each of a right side's parts fetches.
 macro_rules! products {
     ($self:ident, $c:ident, zero, $fetch:ident) => {
@@ -116,73 +134,48 @@ macro_rules! products {
             "add {u}, [{p} + 16]",
             // (2, 0)
             "lea {t}, [{v} + 2*{apart}]",
-            "tileloadd tmm6, [{u} + {line}*1]",
-            "tileloadd tmm7, [{u} + {line}*1 + 1024]",
+            read_right!(),
             "tileloadd tmm4, [{t} + {a_row}*1]",
             "add {t}, [{p} + 8]",
             "tileloadd tmm5, [{t} + {a_row}*1]",
             $($fetch,)*
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             // (1, 0)
             "lea {t}, [{v} + {apart}]",
             "tileloadd tmm4, [{t} + {a_row}*1]",
             "add {t}, [{p} + 8]",
             "tileloadd tmm5, [{t} + {a_row}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             "cmp qword ptr [{p} + 48], 2",
             "jb 5f",
             // (1, 1)
             "add {u}, {apart_b}",
-            "tileloadd tmm6, [{u} + {line}*1]",
-            "tileloadd tmm7, [{u} + {line}*1 + 1024]",
+            read_right!(),
             $($fetch,)*
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             // (0, 1)
             "tileloadd tmm4, [{v} + {a_row}*1]",
             "add {v}, [{p} + 8]",
             "tileloadd tmm5, [{v} + {a_row}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             // (0, 0)
             "sub {u}, {apart_b}",
-            "tileloadd tmm6, [{u} + {line}*1]",
-            "tileloadd tmm7, [{u} + {line}*1 + 1024]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            read_right!(),
+            multiply!(),
             "cmp qword ptr [{p} + 48], 2",
             "je 6f",
             // (0, 2)
             "lea {u}, [{u} + 2*{apart_b}]",
-            "tileloadd tmm6, [{u} + {line}*1]",
-            "tileloadd tmm7, [{u} + {line}*1 + 1024]",
+            read_right!(),
             $($fetch,)*
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             "jmp 6f",
             // (0, 0), where there is nothing else.
             "5:",
             "tileloadd tmm4, [{v} + {a_row}*1]",
             "add {v}, [{p} + 8]",
             "tileloadd tmm5, [{v} + {a_row}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             "6:",
             "add {step}, 16",
             "dec {steps}",
@@ -197,15 +190,11 @@ macro_rules! products {
             "add {v}, [{p}]",
             "imul {u}, [{p} + 24]",
             "add {u}, [{p} + 16]",
-            "tileloadd tmm6, [{u} + {line}*1]",
-            "tileloadd tmm7, [{u} + {line}*1 + 1024]",
+            read_right!(),
             "tileloadd tmm4, [{v} + {a_row}*1]",
             "add {v}, [{p} + 8]",
             "tileloadd tmm5, [{v} + {a_row}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            multiply!(),
             "add {step}, 16",
             "dec {steps}",
             "jnz 3b",
