@@ -84,7 +84,8 @@ impl Transformer2D {
             norm: GroupNorm::load(&scope.pp("norm"), groups, channels, GROUP_NORM_EPS)?,
             proj_in: Linear::load(&scope.pp("proj_in"), channels, inner, Bias::With)?,
             transformer_blocks,
-            proj_out: Linear::load(&scope.pp("proj_out"), inner, channels, Bias::With)?,
+            proj_out: Linear::load(&scope.pp("proj_out"), inner, channels, Bias::With)?
+                .before_group_norm(),
         })
     }
 

@@ -72,6 +72,16 @@ impl Linear {
         })
     }
 
+    /// The same layer where a group norm reads the result: an engine may take the norm's sums while it writes.
+    #[must_use]
+    pub fn before_group_norm(self) -> Self {
+        let weights = match self.weights {
+            Weights::Cpu(product) => Weights::Cpu(product.before_group_norm()),
+            others => others,
+        };
+        Self { weights, ..self }
+    }
+
     /// Channels of the result.
     pub fn out_features(&self) -> usize {
         self.out_features

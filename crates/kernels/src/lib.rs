@@ -50,6 +50,7 @@ pub use attention::{
 pub use buffer::Buffer;
 pub use conv::{
     Conv2d, ConvKernel, ConvShape, ConvUse, ConvWeight, Padding, Precision, WinogradTile, conv2d,
+    conv2d_recorded,
 };
 pub use elementwise::{
     add, add_assign, geglu, gelu_erf, gelu_erf_inplace, quick_gelu, quick_gelu_inplace, scale,
@@ -61,6 +62,8 @@ pub use isa::Isa;
 pub use layout::{
     concat_channels, embedding, narrow_channels, nchw_to_nhwc, nhwc_to_nchw, upsample_nearest,
 };
-pub use matmul::{Input, Linear, PackedMatrix, linear, linear_halves};
-pub use norm::{Activation, GroupAffine, GroupNorm, LayerNorm, Normed, group_norm, layer_norm};
+pub use matmul::{Input, Linear, PackedMatrix, linear, linear_halves, linear_recorded};
+pub use norm::{
+    Activation, GroupAffine, GroupNorm, LayerNorm, Moments, Normed, group_norm, layer_norm,
+};
 pub use peak::peak_flops;

@@ -26,6 +26,8 @@ pub(in crate::nn) struct Array {
 struct Content {
     values: OnceLock<Buffer>,
     pending: Option<Pending>,
+    /// Sums that were taken while the values were written.
+    moments: Option<kernels::Moments>,
     pool: Arc<Pool>,
 }
 
@@ -41,15 +43,26 @@ impl Array {
     /// An array that `fill` writes in full; its time is counted under what `account` says.
     pub(super) fn build(
         pool: &Arc<Pool>,
-        [batch, height, width, channels]: [usize; 4],
+        bhwc: [usize; 4],
         account: impl FnOnce() -> Account,
         fill: impl FnOnce(&mut [f32]) -> Result<()>,
     ) -> Result<Self> {
+        Self::build_recorded(pool, bhwc, account, |out| fill(out).map(|()| None))
+    }
+
+    /// The same where `fill` may tell the sums a group norm wants.
+    pub(super) fn build_recorded(
+        pool: &Arc<Pool>,
+        [batch, height, width, channels]: [usize; 4],
+        account: impl FnOnce() -> Account,
+        fill: impl FnOnce(&mut [f32]) -> Result<Option<kernels::Moments>>,
+    ) -> Result<Self> {
         let mut data = pool.take(batch * height * width * channels);
-        pool.profiler().time(account, || fill(&mut data))?;
+        let moments = pool.profiler().time(account, || fill(&mut data))?;
         let content = Content {
             values: data.into(),
             pending: None,
+            moments,
             pool: Arc::clone(pool),
         };
         Ok(Self {
@@ -82,6 +95,7 @@ impl Array {
         let content = Content {
             values: OnceLock::new(),
             pending: Some(pending),
+            moments: None,
             pool: Arc::clone(pool),
         };
         Self {
@@ -105,6 +119,11 @@ impl Array {
             Some(Pending::Group(norm)) => Some(norm),
             _ => None,
         }
+    }
+
+    /// The sums of its channels, as far as they are known.
+    pub(super) fn moments(&self) -> Option<&kernels::Moments> {
+        self.data.moments.as_ref()
     }
 
     /// The arrays side by side that it is, while nobody has asked for its own values; else itself.

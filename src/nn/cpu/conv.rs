@@ -117,11 +117,18 @@ impl Conv {
         let (out_height, out_width) = call.out_size().op(op)?;
         let dims = [batch, out_height, out_width, spec.out_channels];
         let account = || Self::account(spec, call.kernel(), [batch, out_height, out_width]);
-        Array::build(x.pool(), dims, account, |out| match waiting {
-            None => kernels::conv2d(&call, out).op(op),
+        // A window of one pixel makes what is added to a block's result, which is normed; others are normed themselves.
+        let compute = |call: &kernels::Conv2d<'_>, out: &mut [f32]| {
+            if spec.kernel > 1 && kernels::Normed::suits() {
+                return kernels::conv2d_recorded(call, out).op(op);
+            }
+            kernels::conv2d(call, out).op(op).map(|()| None)
+        };
+        Array::build_recorded(x.pool(), dims, account, |out| match waiting {
+            None => compute(&call, out),
             Some(norm) => norm.with(|normed| {
                 let normed = Some(normed);
-                kernels::conv2d(&kernels::Conv2d { normed, ..call }, out).op(op)
+                compute(&kernels::Conv2d { normed, ..call }, out)
             }),
         })
     }

@@ -41,6 +41,8 @@ pub(super) fn large(
 pub(in crate::nn) struct Product {
     weight: Arc<kernels::PackedMatrix>,
     bias: Option<Arc<[f32]>>,
+    /// Whether a group norm reads the result.
+    before_norm: bool,
 }
 
 impl Product {
@@ -79,7 +81,16 @@ impl Product {
         Ok(Some(Self {
             weight: Arc::new(weight),
             bias: (bias == Bias::With).then(|| biases.into()),
+            before_norm: false,
         }))
+    }
+
+    /// The same where a group norm reads the result.
+    pub(in crate::nn) fn before_group_norm(self) -> Self {
+        Self {
+            before_norm: kernels::Normed::suits(),
+            ..self
+        }
     }
 
     /// `x W^T + bias + residual` for each position of `x`.
@@ -91,8 +102,12 @@ impl Product {
     ) -> Result<Array> {
         let (dims, call) = self.call(x, residual);
         let account = || Account::product("linear", &self.weight, x.rows());
-        Array::build(x.pool(), dims, account, |out| {
-            kernels::linear(&call, out).op(op)
+        Array::build_recorded(x.pool(), dims, account, |out| {
+            if self.before_norm {
+                let pixels = dims[1] * dims[2];
+                return kernels::linear_recorded(&call, pixels, out).op(op);
+            }
+            kernels::linear(&call, out).op(op).map(|()| None)
         })
     }
 
@@ -274,7 +289,8 @@ impl Gain {
         if kernels::Normed::suits() {
             // A convolution there writes its input anew anyway.
             let account = || Account::moving("group norm", dims);
-            let sums = || kernels::GroupAffine::of(&call).op(op);
+            let known: Vec<_> = parts.iter().map(Array::moments).collect();
+            let sums = || kernels::GroupAffine::with_moments(&call, &known).op(op);
             let norm = PendingNorm {
                 affine: first.pool().profiler().time(account, sums)?,
                 activation: call.activation,

@@ -77,3 +77,56 @@ fn norms_name_what_does_not_fit() {
         assert!(fault(layer.forward(&x)).1.contains("expected 11 channels"));
     }
 }
+
+#[test]
+fn a_norm_of_what_a_layer_just_wrote_is_the_norm_of_its_values() {
+    // 32 channels: what a kernel that takes the norm's sums while it writes must have.
+    let tensors = Memory::default()
+        .with(
+            "conv.weight",
+            &[32, 32, 3, 3],
+            noise(1, &[32, 32, 3, 3]).data(),
+        )
+        .with("conv.bias", &[32], noise(2, &[32]).map(|v| 20.0 * v).data())
+        .with("linear.weight", &[32, 32], noise(3, &[32, 32]).data())
+        .with("linear.bias", &[32], noise(4, &[32]).data())
+        .with("norm.weight", &[32], noise(5, &[32]).data())
+        .with("norm.bias", &[32], noise(6, &[32]).data())
+        .arc();
+    let host = noise(7, &[2, 32, 16, 16]);
+    for engine in engines() {
+        let scope = Scope::load(&engine, tensors.clone(), |_| Ok(()));
+        let norm = GroupNorm::load(&scope.pp("norm"), 4, 32, 1e-5).unwrap();
+        let spec = Conv2dSpec::same3x3(32, 32);
+        let conv = Conv2d::load(&scope.pp("conv"), spec).unwrap();
+        let linear = Linear::load(&scope.pp("linear"), 32, 32, Bias::With)
+            .unwrap()
+            .before_group_norm();
+        let x = FeatureMap::from_host(&engine, &host).unwrap();
+        let tokens = x.clone().into_tokens().unwrap();
+        let projected = linear.forward_add(&tokens, &tokens).unwrap();
+        let written = [
+            conv.forward(&x).unwrap(),
+            projected.into_feature_map(16, 16).unwrap(),
+        ];
+        for map in &written {
+            let again = FeatureMap::from_host(&engine, &map.to_host().unwrap()).unwrap();
+            let [found, expected] = [map, &again].map(|map| {
+                let normed = norm.forward(map, Activation::Silu).unwrap();
+                normed.to_host().unwrap()
+            });
+            assert_close("norm", &found, &expected, OFFSET);
+            // Beside a map that nobody took sums of.
+            let wide = Memory::default()
+                .with("weight", &[64], noise(8, &[64]).data())
+                .with("bias", &[64], noise(9, &[64]).data());
+            let scope = Scope::load(&engine, wide.arc(), |_| Ok(()));
+            let wide = GroupNorm::load(&scope, 2, 64, 1e-5).unwrap();
+            let [found, expected] = [map, &again].map(|map| {
+                let normed = wide.forward_concat(&[map, &x], Activation::None).unwrap();
+                normed.to_host().unwrap()
+            });
+            assert_close("norm of two", &found, &expected, OFFSET);
+        }
+    }
+}

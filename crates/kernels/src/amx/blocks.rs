@@ -109,6 +109,8 @@ pub(crate) trait Blocks: Sync {
     fn row_bytes(&self) -> usize;
     /// The tiles of a block.
     fn tiles(&self, block: usize) -> Vec<TileRows>;
+    /// Those of the pictures, of `pixels` output rows each, that a block has some rows of.
+    fn pictures(&self, block: usize, pixels: usize) -> Range<usize>;
     /// Writes some planes of a block, the parts of each one after the other; what lies between positions that count does not matter.
     fn fill(&self, block: usize, planes: Range<usize>, to: &mut [u32]);
     /// The elements of the sum in these planes, in the order they are added: where the first parts of both sides lie.

@@ -1,9 +1,11 @@
 //! What becomes of a block of sums.
 
 use super::blocks::NONE;
+use super::recording::{Slot, Tally};
 use super::{SUMS, TILE};
 use crate::math::{gelu, gelu_coarse};
 use crate::matmul::Epilogue;
+use crate::norm::Recorder;
 use crate::shared::SharedMut;
 use crate::simd::Words;
 
@@ -22,6 +24,8 @@ pub(crate) struct Target<'a> {
     pub(super) adds: bool,
     /// Whether the output is too large to be found in a cache by who reads it.
     pub(super) streams: bool,
+    /// Where sums of what is written are kept.
+    pub(super) slot: Option<Slot<'a>>,
 }
 
 impl<'a> Target<'a> {
@@ -78,6 +82,11 @@ pub(crate) trait Finish<const W: usize>: Sync {
     /// What it reads at each output's place.
     fn reads(&self) -> Option<&[f32]>;
 
+    /// Who wants the sums of what it writes.
+    fn recorder(&self) -> Option<&Recorder> {
+        None
+    }
+
     /// Writes a block.
     ///
     /// # Safety
@@ -97,30 +106,23 @@ impl<const HALVES: bool> Finish<1> for Plain<'_, HALVES> {
         self.0.residual
     }
 
+    fn recorder(&self) -> Option<&Recorder> {
+        self.0.recorder.filter(|_| !HALVES)
+    }
+
     #[inline(always)]
     unsafe fn write<S: Words>(&self, s: S, to: &Target<'_>, [sums]: &[[f32; SUMS * SUMS]; 1]) {
+        if let Some(slot) = &to.slot {
+            // SAFETY: the caller's promise.
+            return unsafe { self.write_recorded(s, to, sums, slot) };
+        }
         let mut i = 0;
         while i < SUMS {
             if let Some(row) = to.row(i) {
                 let sums = &sums[i * SUMS..][..to.count];
-                let at = row * to.columns + to.start;
                 // SAFETY: the caller's promise.
                 let out = unsafe { to.row_of::<HALVES>(row) };
-                let first = !to.adds;
-                let epilogue = &self.0;
-                let addend = [
-                    epilogue
-                        .bias
-                        .filter(|_| first)
-                        .map(|bias| &bias[to.start..][..to.count]),
-                    epilogue.row_bias.filter(|_| first).map(|(bias, group)| {
-                        &bias[row / group * to.columns + to.start..][..to.count]
-                    }),
-                    epilogue
-                        .residual
-                        .filter(|_| first)
-                        .map(|from| &from[at..][..to.count]),
-                ];
+                let addend = self.addends(to, row);
                 if HALVES {
                     add_rounded(s, sums, addend, to.streams, out);
                 } else {
@@ -129,6 +131,94 @@ impl<const HALVES: bool> Finish<1> for Plain<'_, HALVES> {
             }
             i += 1;
         }
+    }
+}
+
+impl<const HALVES: bool> Plain<'_, HALVES> {
+    /// What is added to a row of the target.
+    #[inline(always)]
+    fn addends(&self, to: &Target<'_>, row: usize) -> [Option<&[f32]>; 3] {
+        let (first, epilogue) = (!to.adds, &self.0);
+        let at = row * to.columns + to.start;
+        [
+            epilogue
+                .bias
+                .filter(|_| first)
+                .map(|bias| &bias[to.start..][..to.count]),
+            epilogue
+                .row_bias
+                .filter(|_| first)
+                .map(|(bias, group)| &bias[row / group * to.columns + to.start..][..to.count]),
+            epilogue
+                .residual
+                .filter(|_| first)
+                .map(|from| &from[at..][..to.count]),
+        ]
+    }
+
+    /// Writes a block of 32 columns and adds up what it writes.
+    ///
+    /// # Safety
+    /// As [`Finish::write`].
+    #[inline(always)]
+    unsafe fn write_recorded<S: Words>(
+        &self,
+        s: S,
+        to: &Target<'_>,
+        sums: &[f32; SUMS * SUMS],
+        slot: &Slot<'_>,
+    ) {
+        assert!(
+            to.count == SUMS && !HALVES,
+            "sums of a narrow block, this is a bug"
+        );
+        // SAFETY: who writes a block's columns has their places of the slot.
+        let mut tally = unsafe { Tally::new(s, slot, to.start) };
+        let mut i = 0;
+        while i < SUMS {
+            if let Some(row) = to.row(i) {
+                let sums = &sums[i * SUMS..][..SUMS];
+                let addends = self.addends(to, row);
+                // SAFETY: the caller's promise; sums, addends and `out` have two vectors of values.
+                unsafe {
+                    let out = to.row_of::<false>(row).as_mut_ptr();
+                    let mut v = [s.splat(0.0); 2];
+                    let mut k = 0;
+                    while k < 2 {
+                        let at = k * S::LANES;
+                        v[k] = sum(s, sums, addends, at);
+                        if to.adds {
+                            v[k] = s.add(v[k], s.load(out.add(at)));
+                        }
+                        put(s, out.add(at), v[k], S::LANES, to.streams);
+                        k += 1;
+                    }
+                    tally.add(s, v);
+                }
+            }
+            i += 1;
+        }
+        tally.finish(s);
+    }
+}
+
+/// A vector of sums and what is added to them, from place `at` on.
+///
+/// # Safety
+/// So many values are there.
+#[inline(always)]
+unsafe fn sum<S: Words>(s: S, sums: &[f32], addends: [Option<&[f32]>; 3], at: usize) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut v = s.load(sums.as_ptr().add(at));
+        let mut j = 0;
+        while j < addends.len() {
+            if let Some(addend) = addends[j] {
+                v = s.add(v, s.load(addend.as_ptr().add(at)));
+            }
+            j += 1;
+        }
+        v
     }
 }
 
@@ -180,20 +270,10 @@ fn add_rounded<S: Words>(
     while i < SUMS {
         // SAFETY: sums and addends have 32 values, `out` 16 places.
         unsafe {
-            let mut v = [s.splat(0.0); 2];
-            let mut k = 0;
-            while k < 2 {
-                let at = i + k * S::LANES;
-                v[k] = s.load(sums.as_ptr().add(at));
-                let mut j = 0;
-                while j < addends.len() {
-                    if let Some(addend) = addends[j] {
-                        v[k] = s.add(v[k], s.load(addend.as_ptr().add(at)));
-                    }
-                    j += 1;
-                }
-                k += 1;
-            }
+            let v = [
+                sum(s, sums, addends, i),
+                sum(s, sums, addends, i + S::LANES),
+            ];
             put_halves(s, out.as_mut_ptr().add(i / 2), v, streams);
         }
         i += 2 * S::LANES;

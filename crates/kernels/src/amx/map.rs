@@ -253,6 +253,11 @@ impl<P: Pixels> Blocks for Map<'_, P> {
         tiles
     }
 
+    fn pictures(&self, block: usize, _: usize) -> Range<usize> {
+        let [pictures, ..] = self.of(block);
+        pictures
+    }
+
     fn fill(&self, block: usize, planes: Range<usize>, to: &mut [u32]) {
         let [pictures, ys, xs] = self.of(block);
         let step = self.plane();

@@ -13,6 +13,7 @@ mod finish;
 mod map;
 mod probe;
 mod products;
+mod recording;
 mod rows;
 mod run;
 mod split;

@@ -225,6 +225,11 @@ impl Blocks for RowBlocks<'_> {
             .collect()
     }
 
+    fn pictures(&self, block: usize, pixels: usize) -> Range<usize> {
+        let rows = self.of(block);
+        rows.start / pixels..rows.end.div_ceil(pixels)
+    }
+
     fn fill(&self, block: usize, planes: Range<usize>, to: &mut [u32]) {
         if planes.is_empty() {
             return;

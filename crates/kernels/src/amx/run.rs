@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::SUMS;
 use super::blocks::Blocks;
 use super::finish::Finish;
+use super::recording::{Recording, Slots};
 use super::task::Task;
 use super::unit::Step;
 use crate::half::HalfPanels;
@@ -29,12 +30,33 @@ pub(crate) struct Work<'a, B, const W: usize> {
     pub(crate) weights: [HalfPanels<'a>; W],
 }
 
-/// Computes all sums and hands them to `finish`, which writes rows of as many columns as a weight has.
+/// Computes all sums and hands them to `finish`, which writes rows of as many columns as a weight has and may want sums of them.
 ///
 /// The order of each sum depends on the left side's shape alone, so the number of threads changes no bit.
 pub(crate) fn run<B: Blocks, F: Finish<W>, const W: usize>(
     work: &Work<'_, B, W>,
     finish: &F,
+    out: &mut [f32],
+) {
+    let columns = work.weights[0].columns;
+    let slots = finish
+        .recorder()
+        .and_then(|to| Slots::new(to, work.left, columns));
+    let Some(slots) = slots else {
+        return compute_blocks(work, finish, None, out);
+    };
+    let mut recorded = vec![0.0; slots.len()];
+    let recording = Recording::new(slots, &mut recorded);
+    compute_blocks(work, finish, Some(&recording), out);
+    if let Some(slots) = recording.finish() {
+        slots.tell(&recorded);
+    }
+}
+
+fn compute_blocks<B: Blocks, F: Finish<W>, const W: usize>(
+    work: &Work<'_, B, W>,
+    finish: &F,
+    recording: Option<&Recording<'_, '_>>,
     out: &mut [f32],
 ) {
     let left = work.left;
@@ -76,6 +98,7 @@ pub(crate) fn run<B: Blocks, F: Finish<W>, const W: usize>(
                 room,
                 out: &out,
                 streams: piece.last && len > STREAMED,
+                record: recording.filter(|_| piece.last).map(|to| (to, block)),
             };
             task.check();
             dispatch_words(Isa::Amx, task);
@@ -90,23 +113,23 @@ pub(crate) fn run<B: Blocks, F: Finish<W>, const W: usize>(
                 }
             });
         });
-        return;
+    } else {
+        scratch::with_words(words * left.count(), |a| {
+            for piece in &pieces {
+                fill(left, piece.planes.clone(), a);
+                let a = &*a;
+                (0..left.count() * splits).into_par_iter().for_each(|task| {
+                    let block = task % left.count();
+                    compute(
+                        block,
+                        split(task / left.count()),
+                        piece,
+                        &a[block * words..][..words],
+                    );
+                });
+            }
+        });
     }
-    scratch::with_words(words * left.count(), |a| {
-        for piece in &pieces {
-            fill(left, piece.planes.clone(), a);
-            let a = &*a;
-            (0..left.count() * splits).into_par_iter().for_each(|task| {
-                let block = task % left.count();
-                compute(
-                    block,
-                    split(task / left.count()),
-                    piece,
-                    &a[block * words..][..words],
-                );
-            });
-        }
-    });
 }
 
 /// Fills blocks that lie one after the other: some planes a task, where there are fewer blocks than threads have use for.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::blocks::{Blocks, NONE, TileRows, Values};
 use super::finish::{Finish, Target};
 use super::products::{Apart, SplitSums};
+use super::recording::Recording;
 use super::run::{Piece, Work};
 use super::unit::{Fetch, Sums, Tiles};
 use super::{SUMS, TILE};
@@ -60,6 +61,8 @@ pub(super) struct Task<'a, B, F, const W: usize> {
     pub(super) room: usize,
     pub(super) out: &'a SharedMut<'a>,
     pub(super) streams: bool,
+    /// Who is told the sums of what is written, and the block's number.
+    pub(super) record: Option<(&'a Recording<'a, 'a>, usize)>,
 }
 
 impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
@@ -214,16 +217,21 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
         let width = panel_width(columns, column);
         let first = &self.tiles[2 * pair];
         let second = self.tiles.get(2 * pair + 1);
+        let rows = [first.rows, second.map_or([NONE; TILE], |tile| tile.rows)];
+        let last = steps.end == self.piece.steps.len();
         let target = Target {
             out: self.out,
-            rows: [first.rows, second.map_or([NONE; TILE], |tile| tile.rows)],
+            rows,
             columns,
             start: column,
             count: width.min(columns - column),
             adds: self.piece.planes.start > 0,
             streams: self.streams,
+            slot: self
+                .record
+                .filter(|_| last)
+                .and_then(|(to, block)| to.slot(block, rows.as_flattened())),
         };
-        let last = steps.end == self.piece.steps.len();
         if last {
             target.fetch(s, self.finish);
         }

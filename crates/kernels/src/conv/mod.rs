@@ -26,7 +26,7 @@ use crate::layout::nearest;
 use crate::matmul::PackedMatrix;
 use crate::matmul::{Epilogue, LeftSide, product_with};
 
-use crate::norm::Normed;
+use crate::norm::{Moments, Normed, Recorder};
 use crate::winograd;
 
 /// Zeros around the input, in pixels.
@@ -164,6 +164,24 @@ impl<'a> Conv2d<'a> {
 /// # Errors
 /// A length does not fit the sizes, or the window does not fit the padded input.
 pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
+    run(call, None, out)
+}
+
+/// The same, and the sums of the result's channels where the kernel takes them while it writes.
+///
+/// # Errors
+/// As [`conv2d`].
+pub fn conv2d_recorded(call: &Conv2d<'_>, out: &mut [f32]) -> Result<Option<Moments>> {
+    let (height, width) = call.out_size()?;
+    let channels = call.weight.shape().out_channels;
+    let pixels = product("conv2d", "out", &[height, width])?;
+    product("conv2d", "out", &[call.batch, channels])?;
+    let recorder = Recorder::new([call.batch, pixels, channels]);
+    run(call, Some(&recorder), out)?;
+    Ok(recorder.finish())
+}
+
+fn run(call: &Conv2d<'_>, recorder: Option<&Recorder>, out: &mut [f32]) -> Result<()> {
     const OP: &str = "conv2d";
     let (oh, ow) = call.out_size()?;
     let shape = call.weight.shape();
@@ -186,6 +204,7 @@ pub fn conv2d(call: &Conv2d<'_>, out: &mut [f32]) -> Result<()> {
         bias: call.bias,
         residual: call.residual,
         row_bias,
+        recorder,
     };
     epilogue.check(OP, o, len)?;
     let pixels = product(OP, "x", &[call.height, call.width])?;

@@ -21,6 +21,7 @@ use crate::amx;
 use crate::error::{Result, check, check_len, product};
 use crate::half::{HalfProduct, half_product};
 use crate::isa::{Isa, dispatch};
+use crate::norm::{Moments, Recorder};
 use crate::shared::SharedMut;
 
 /// One call of [`linear`].
@@ -59,23 +60,24 @@ impl<'a> Linear<'a> {
 /// # Errors
 /// A length does not fit the sizes, or the weight does not [take](PackedMatrix::takes) the input.
 pub fn linear(call: &Linear<'_>, out: &mut [f32]) -> Result<()> {
-    let n = call.weight.out_features();
-    let len = product(OP, "out", &[call.rows, n])?;
-    check_len(OP, "out", out.len(), len)?;
-    let epilogue = call.check(len)?;
-    let k = call.weight.in_features();
-    match call.x {
-        Input::Values(x) => {
-            let left = Strided {
-                x,
-                stride: call.x_stride,
-                len: k,
-            };
-            product_with(call.weight, (call.rows, 1, k), epilogue, &left, out);
-        }
-        prepared => call.run_prepared::<false>(&prepared, epilogue, out),
-    }
-    Ok(())
+    call.run(None, out)
+}
+
+/// The same for rows that are pictures of `pixels` rows, whose channels' sums are taken on the way where the kernel can.
+///
+/// # Errors
+/// As [`linear`], and `pixels` does not divide the rows.
+pub fn linear_recorded(
+    call: &Linear<'_>,
+    pixels: usize,
+    out: &mut [f32],
+) -> Result<Option<Moments>> {
+    let divides = pixels > 0 && call.rows.is_multiple_of(pixels);
+    check(OP, "pixels", divides, "a divisor of the rows", pixels)?;
+    let channels = call.weight.out_features();
+    let recorder = Recorder::new([call.rows / pixels, pixels, channels]);
+    call.run(Some(&recorder), out)?;
+    Ok(recorder.finish())
 }
 
 /// The same with `out` as bf16, two values in each place, for a reader that would round them. Weights that
@@ -97,6 +99,28 @@ pub fn linear_halves(call: &Linear<'_>, out: &mut [f32]) -> Result<()> {
 const OP: &str = "linear";
 
 impl<'a> Linear<'a> {
+    fn run(&self, recorder: Option<&Recorder>, out: &mut [f32]) -> Result<()> {
+        let (n, k) = (self.weight.out_features(), self.weight.in_features());
+        let len = product(OP, "out", &[self.rows, n])?;
+        check_len(OP, "out", out.len(), len)?;
+        let epilogue = Epilogue {
+            recorder,
+            ..self.check(len)?
+        };
+        match self.x {
+            Input::Values(x) => {
+                let left = Strided {
+                    x,
+                    stride: self.x_stride,
+                    len: k,
+                };
+                product_with(self.weight, (self.rows, 1, k), epilogue, &left, out);
+            }
+            prepared => self.run_prepared::<false>(&prepared, epilogue, out),
+        }
+        Ok(())
+    }
+
     /// Checks all but the output, which has `len` values, and tells what is added.
     fn check(&self, len: usize) -> Result<Epilogue<'a>> {
         let (n, k) = (self.weight.out_features(), self.weight.in_features());
@@ -109,6 +133,7 @@ impl<'a> Linear<'a> {
             bias: self.bias,
             residual: self.residual,
             row_bias: None,
+            recorder: None,
         };
         epilogue.check(OP, n, len)?;
         Ok(epilogue)
@@ -164,6 +189,8 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) residual: Option<&'a [f32]>,
     /// `(groups, columns)`, and the number of consecutive rows each group has.
     pub(crate) row_bias: Option<(&'a [f32], usize)>,
+    /// Who is told the sums of the result's channels, by kernels that can tell.
+    pub(crate) recorder: Option<&'a Recorder>,
 }
 
 impl Epilogue<'_> {

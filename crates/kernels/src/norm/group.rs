@@ -1,22 +1,20 @@
 //! Group normalisation (Wu and He, arXiv:1803.08494) in two passes: sums a channel, then one multiply-add a value.
 //!
-//! Sums are taken of values less a pivot (the channel's first pixel), in f32 over 64 pixels and in f64 from there on, so
-//! neither a large mean nor a large map costs accuracy.
+//! The sums are those of [`super::moments`], taken here or by the layer that wrote the map.
 
 use rayon::prelude::*;
 
 use super::Activation;
+use super::group_lanes::Affine;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::group_lanes::PixelAffine;
-use super::group_lanes::{Affine, Sums};
+use super::moments::{ChannelSums, Moments, block_of, pixels_of_task, sums_of};
 use crate::error::{Result, check, check_len, product};
 use crate::half::Order;
-use crate::isa::{Isa, dispatch, dispatch_words};
+use crate::isa::{Isa, dispatch_words};
 use crate::matmul::order_of_rows;
 use crate::shared::SharedMut;
 
-/// Pixels summed in f32 before the sums move to f64.
-const RUN: usize = 64;
 const OP: &str = "group_norm";
 /// Values of an output that is written past the caches: more than most of them hold.
 const STREAMED: usize = 4 * 1024 * 1024;
@@ -56,7 +54,7 @@ pub fn group_norm(call: &GroupNorm<'_>, out: &mut [f32]) -> Result<()> {
     }
     let shared = SharedMut::new(out);
     for picture in 0..call.batch {
-        let (factor, offset) = affine_of(call, picture, channels);
+        let (factor, offset) = affine(call, &sums_of(call.parts, picture, call.pixels), channels);
         let normed = Normed {
             parts: call.parts,
             pixels: call.pixels,
@@ -84,10 +82,24 @@ impl GroupAffine {
     /// # Errors
     /// As [`group_norm`].
     pub fn of(call: &GroupNorm<'_>) -> Result<Self> {
+        Self::with_moments(call, &vec![None; call.parts.len()])
+    }
+
+    /// The same where the moments of some of the parts are known.
+    ///
+    /// # Errors
+    /// As [`group_norm`], or moments are another map's.
+    pub fn with_moments(call: &GroupNorm<'_>, known: &[Option<&Moments>]) -> Result<Self> {
         let channels = check_sizes(call)?;
+        check_len(OP, "known", known.len(), call.parts.len())?;
+        for (&(_, c), moments) in call.parts.iter().zip(known) {
+            if let Some(moments) = moments {
+                moments.check(OP, [call.batch, call.pixels, c])?;
+            }
+        }
         let (mut factor, mut offset) = (Vec::new(), Vec::new());
         for picture in 0..call.batch {
-            let affine = affine_of(call, picture, channels);
+            let affine = affine(call, &sums_with(call, known, picture), channels);
             factor.extend(affine.0);
             offset.extend(affine.1);
         }
@@ -247,96 +259,31 @@ fn check_sizes(call: &GroupNorm<'_>) -> Result<usize> {
     Ok(channels)
 }
 
-/// Pixels of a task: 256 KiB of values, in whole runs; a function of the shape alone, as the sums' order must be.
-fn pixels_of_task(channels: usize) -> usize {
-    (64 * 1024 / channels.max(1)).max(1).next_multiple_of(RUN)
-}
-
-/// Pixels of a block, counted over all pictures.
-fn block_of(pixels: usize, picture: usize, block: usize, step: usize) -> std::ops::Range<usize> {
-    let first = picture * pixels + block * step;
-    first..first + step.min(pixels - block * step)
-}
-
-/// Factor and offset of each channel of a picture.
-fn affine_of(call: &GroupNorm<'_>, picture: usize, channels: usize) -> (Vec<f32>, Vec<f32>) {
-    let isa = Isa::current();
-    let step = pixels_of_task(channels);
-    let sums: Vec<Vec<[f64; 2]>> = (0..call.pixels.div_ceil(step))
-        .into_par_iter()
-        .map(|block| {
-            let pixels = block_of(call.pixels, picture, block, step);
-            channel_sums(call, isa, picture, pixels, channels)
-        })
-        .collect();
-    affine(call, picture, channels, &sums)
-}
-
-/// Sum and sum of squares, less the pivot, of each channel over some pixels.
-fn channel_sums(
-    call: &GroupNorm<'_>,
-    isa: Isa,
-    picture: usize,
-    pixels: std::ops::Range<usize>,
-    channels: usize,
-) -> Vec<[f64; 2]> {
-    let mut sums = Vec::with_capacity(channels);
-    for &(part, width) in call.parts {
-        let start = sums.len();
-        sums.resize(start + width, [0.0; 2]);
-        if width == 0 {
-            continue;
-        }
-        let pivot = &part[picture * call.pixels * width..][..width];
-        for run in part[pixels.start * width..pixels.end * width].chunks(RUN * width) {
-            dispatch(
-                isa,
-                Sums {
-                    x: run,
-                    pivot,
-                    totals: &mut sums[start..],
-                },
-            );
-        }
+/// Sums of a picture's channels, those that are not known taken in one pass where none is.
+fn sums_with(call: &GroupNorm<'_>, known: &[Option<&Moments>], picture: usize) -> Vec<ChannelSums> {
+    if known.iter().all(Option::is_none) {
+        return sums_of(call.parts, picture, call.pixels);
     }
-    sums
+    let of_part = |(part, moments): (_, Option<&Moments>)| match moments {
+        Some(moments) => moments.of(picture).to_vec(),
+        None => sums_of(std::slice::from_ref(part), picture, call.pixels),
+    };
+    let known = known.iter().copied();
+    call.parts.iter().zip(known).flat_map(of_part).collect()
 }
 
-/// Factor and offset of each channel: `y = x * factor + offset`.
-fn affine(
-    call: &GroupNorm<'_>,
-    picture: usize,
-    channels: usize,
-    sums: &[Vec<[f64; 2]>],
-) -> (Vec<f32>, Vec<f32>) {
-    let pivots: Vec<f64> = call
-        .parts
-        .iter()
-        .filter(|(_, width)| *width > 0)
-        .flat_map(|&(part, width)| &part[picture * call.pixels * width..][..width])
-        .map(|&x| f64::from(x))
-        .collect();
+/// Factor and offset of each channel of a picture: `y = x * factor + offset`.
+fn affine(call: &GroupNorm<'_>, sums: &[ChannelSums], channels: usize) -> (Vec<f32>, Vec<f32>) {
     let count = call.pixels as f64;
-    let mut moments = vec![[0.0f64; 2]; channels];
-    for block in sums {
-        for (total, sum) in moments.iter_mut().zip(block) {
-            total[0] += sum[0];
-            total[1] += sum[1];
-        }
-    }
     let (mut factor, mut offset) = (vec![0.0; channels], vec![0.0; channels]);
     let width = channels / call.groups;
     for start in (0..channels).step_by(width) {
         let group = start..start + width;
-        let mean_of = |c: usize| pivots[c] + moments[c][0] / count;
-        let mean = group.clone().map(mean_of).sum::<f64>() / width as f64;
+        let mean = group.clone().map(|c| sums[c].mean(count)).sum::<f64>() / width as f64;
         // Variance inside each channel, plus that of the channels' means.
         let variance = group
             .clone()
-            .map(|c| {
-                let shift = moments[c][0] / count;
-                (moments[c][1] / count - shift * shift).max(0.0) + (mean_of(c) - mean).powi(2)
-            })
+            .map(|c| sums[c].variance(count) + (sums[c].mean(count) - mean).powi(2))
             .sum::<f64>()
             / width as f64;
         let rstd = 1.0 / (variance + f64::from(call.eps)).sqrt();

@@ -3,11 +3,14 @@
 mod group;
 mod group_lanes;
 mod layer;
+mod moments;
 
 pub use group::{GroupAffine, GroupNorm, Normed, group_norm};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) use layer::LayerRows;
 pub use layer::{LayerNorm, layer_norm};
+pub use moments::Moments;
+pub(crate) use moments::Recorder;
 
 /// What follows a normalisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod fast_conv;
 mod guarded;
 mod layout;
 mod matmul;
+mod moments;
 mod norm;
 mod pointwise;
 mod prepared;
