@@ -100,7 +100,6 @@ pub(crate) fn swish<S: Simd>(s: S, x: S::V, factor: f32) -> S::V {
 }
 
 /// x / (1 + exp(-x)) within 3e-4 of itself or 1e-30, no division: where the result is rounded to bf16.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[inline(always)]
 pub(crate) fn swish_rough<S: Words>(s: S, x: S::V) -> S::V {
     // Below -100 the result is nothing; NaN stays NaN.

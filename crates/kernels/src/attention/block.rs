@@ -161,6 +161,7 @@ impl Block<'_> {
             c: scores.as_mut_ptr(),
             c_step: KEYS,
             store: Store::Set,
+            next: std::ptr::null(),
         };
         // SAFETY: each query pointer starts a row of head_dim values; scores holds rows of KEYS values.
         dispatch(self.isa, unsafe { Checked::new(tile) });
@@ -201,6 +202,7 @@ impl Block<'_> {
             c: self.out_at(out),
             c_step: self.out_step(),
             store: if start == 0 { Store::Set } else { Store::Add },
+            next: std::ptr::null(),
         };
         // SAFETY: the table's first `rows` entries start rows of KEYS weights; the output rows of this block and head are
         // this task's alone.

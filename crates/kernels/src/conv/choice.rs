@@ -44,6 +44,8 @@ pub enum ConvKernel {
     DirectBf16,
     /// One product as precise as f32's, whose values are sums of three bf16: with AMX alone, and input channels by 32.
     SplitBf16,
+    /// One f32 product of each pixel with all places of the window, then shifted sums: for few output channels.
+    ShiftedF32,
     /// f32 Winograd, 3x3 windows of step 1 alone.
     WinogradF32(WinogradTile),
     /// Winograd with i16 products and i32 sums, 3x3 windows of step 1 alone.
@@ -65,6 +67,10 @@ pub struct ConvUse {
 
 /// Channels, either way, from which on Winograd's transforms cost less than its products save.
 const WINOGRAD_CHANNELS: usize = 32;
+/// Output channels up to which columns of all places side by side are fewer than padded columns of each.
+const FEW_OUTPUTS: usize = 8;
+/// The same with vectors so short that there is less padding.
+const FEW_OUTPUTS_PORTABLE: usize = 4;
 /// Output pixels from which on Winograd in f32 is quicker than six products on AMX.
 const MANY_PIXELS: usize = 1024;
 /// Input channels are a multiple of this for AMX to read pixels as they lie.
@@ -81,12 +87,20 @@ impl ConvKernel {
     /// The kernel for `use_` on `isa`.
     pub fn choose_for(use_: &ConvUse, isa: Isa) -> Self {
         let shape = use_.shape;
-        let fits = shape.kernel_h == 3
-            && shape.kernel_w == 3
-            && use_.stride == 1
-            && shape.in_channels.min(shape.out_channels) >= WINOGRAD_CHANNELS;
+        let slides = shape.kernel_h == 3 && shape.kernel_w == 3 && use_.stride == 1;
+        let fits = slides && shape.in_channels.min(shape.out_channels) >= WINOGRAD_CHANNELS;
         let few = use_.pixels > 0 && use_.pixels < FEW_PIXELS;
+        let few_outputs = if isa == Isa::Portable {
+            FEW_OUTPUTS_PORTABLE
+        } else {
+            FEW_OUTPUTS
+        };
+        let shifts = slides && shape.out_channels <= few_outputs;
         match use_.precision {
+            // As quick as bf16 with AMX, and quicker than any other way without it.
+            precision if shifts && (precision == Precision::F32 || isa != Isa::Amx) => {
+                Self::ShiftedF32
+            }
             // Six products of bf16 on AMX take a third of the time of one of f32, and the weight is smaller than Winograd's; only over
             // many pixels Winograd's quarter of the products is quicker still.
             Precision::F32
@@ -112,7 +126,7 @@ impl ConvKernel {
     /// Bytes that `values` weights of `bits` significant bits take once packed, but for padding and factors.
     pub fn packed_bytes(self, values: u64, bits: u32) -> u64 {
         match self {
-            Self::DirectF32 => 4 * values,
+            Self::DirectF32 | Self::ShiftedF32 => 4 * values,
             Self::DirectBf16 => 2 * values,
             Self::SplitBf16 => PackedMatrix::exact_bytes(values, bits),
             // A window of 9 becomes a tile of 16 or 36.
@@ -127,6 +141,7 @@ impl ConvKernel {
             Self::DirectF32 => "conv-f32-direct",
             Self::DirectBf16 => "conv-bf16-direct",
             Self::SplitBf16 => "conv-3xbf16-direct",
+            Self::ShiftedF32 => "conv-f32-shifted",
             Self::WinogradF32(WinogradTile::F2) => "conv-f32-winograd2",
             Self::WinogradF32(WinogradTile::F4) => "conv-f32-winograd4",
             Self::WinogradI16(WinogradTile::F2) => "conv-i16-winograd2",

@@ -5,6 +5,7 @@
 
 mod choice;
 mod phases;
+mod shifted;
 mod weight;
 
 pub use choice::{ConvKernel, ConvUse, Precision, WinogradTile};
@@ -13,7 +14,6 @@ use phases::Phases;
 use weight::Form;
 pub use weight::{ConvShape, ConvWeight};
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::ops::Range;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -21,6 +21,7 @@ use crate::amx;
 use crate::error::{Result, check, check_len, product};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::half::HalfMatrix;
+use crate::isa::Isa;
 use crate::layout::nearest;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::matmul::PackedMatrix;
@@ -263,6 +264,7 @@ fn compute(
             let sizes = (call.batch * oh * ow, taps, c);
             product_with(matrix, sizes, epilogue, window, out);
         }
+        Form::Shifted(matrix) => shifted::run(window, matrix, out),
         Form::Winograd(weight) => {
             check(
                 "conv2d",
@@ -294,8 +296,8 @@ struct Window<'a> {
     upsampled: (usize, usize),
     /// What lies outside the picture: one pixel of zeros.
     zeros: &'a [f32],
-    /// Whether values are rounded to bf16.
-    rough: bool,
+    /// The instructions that norm a pixel, and whether it is rounded to bf16 then.
+    norms: (Isa, bool),
 }
 
 impl<'a> Window<'a> {
@@ -305,7 +307,10 @@ impl<'a> Window<'a> {
             size,
             upsampled: call.upsample_to.unwrap_or((call.height, call.width)),
             zeros,
-            rough: call.weight.kernel() == ConvKernel::DirectBf16,
+            norms: (
+                Isa::current(),
+                call.weight.kernel() == ConvKernel::DirectBf16,
+            ),
         }
     }
 
@@ -323,6 +328,25 @@ impl<'a> Window<'a> {
             )
         })
     }
+
+    /// Some channels of a pixel of the padded picture, normed where they are to be; `room` holds as many values then.
+    fn values<'s>(
+        &'s self,
+        (picture, y, x): (usize, usize, usize),
+        channels: Range<usize>,
+        room: &'s mut [f32],
+    ) -> &'s [f32] {
+        let Some(normed) = &self.call.normed else {
+            return &self.run((picture, y, x), (0, 0))[channels];
+        };
+        let Some((y, x)) = self.source((y, x)) else {
+            return &self.zeros[channels];
+        };
+        let room = &mut room[..channels.len()];
+        let pixel = y * self.call.width + x;
+        normed.pixel((picture, pixel), channels, self.norms, room);
+        room
+    }
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -338,20 +362,11 @@ impl Window<'_> {
 impl amx::Pixels for Window<'_> {
     fn pixel<'s>(
         &'s self,
-        (picture, y, x): (usize, usize, usize),
+        place: (usize, usize, usize),
         channels: Range<usize>,
         room: &'s mut [f32],
     ) -> &'s [f32] {
-        let Some(normed) = &self.call.normed else {
-            return &self.run((picture, y, x), (0, 0))[channels];
-        };
-        let Some((y, x)) = self.source((y, x)) else {
-            return &self.zeros[channels];
-        };
-        let room = &mut room[..channels.len()];
-        let pixel = y * self.call.width + x;
-        normed.pixel((picture, pixel), channels, self.rough, room);
-        room
+        self.values(place, channels, room)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::choice::{ConvKernel, SPLIT_CHANNELS, WinogradTile};
 use super::phases::Phases;
+use super::shifted;
 use crate::error::{Result, ShapeError, check, check_len, product};
 use crate::half::Order;
 use crate::isa::Isa;
@@ -36,6 +37,8 @@ pub struct ConvWeight {
 pub(super) enum Form {
     /// One column an output channel; the sum runs over the window's pixels, then channels.
     Matrix(PackedMatrix),
+    /// One column a place of the window and output channel; the sum runs over channels.
+    Shifted(PackedMatrix),
     Winograd(WinogradWeight),
 }
 
@@ -92,6 +95,7 @@ impl ConvWeight {
                 Form::Matrix(matrix)
             }
             ConvKernel::SplitBf16 => Form::Matrix(split(&windows, len)?),
+            ConvKernel::ShiftedF32 => Form::Shifted(shifted::pack(weight, shape)),
             ConvKernel::WinogradF32(tile) => {
                 Form::Winograd(winograd(weight, shape, tile, Values::F32)?)
             }
@@ -115,7 +119,8 @@ impl ConvWeight {
     pub fn pack_upsampling(weight: &[f32], shape: ConvShape, kernel: ConvKernel) -> Result<Self> {
         let packed = Self::pack(weight, shape, kernel)?;
         let square = shape.kernel_h == 3 && shape.kernel_w == 3;
-        let phases = (square && packed.takes_normed(1))
+        let direct = matches!(packed.form, Form::Matrix(_)) && packed.takes_normed(1);
+        let phases = (square && direct)
             .then(|| Phases::pack(weight, shape, kernel))
             .transpose()?;
         Ok(Self { phases, ..packed })
@@ -151,13 +156,13 @@ impl ConvWeight {
                 && (shape.kernel_h > 1 || shape.kernel_w > 1 || stride > 1);
         }
         let _ = stride;
-        false
+        matches!(self.form, Form::Shifted(_))
     }
 
     /// Bytes it takes in memory.
     pub fn bytes(&self) -> usize {
         let whole = match &self.form {
-            Form::Matrix(matrix) => matrix.bytes(),
+            Form::Matrix(matrix) | Form::Shifted(matrix) => matrix.bytes(),
             Form::Winograd(weight) => weight.bytes(),
         };
         whole + self.phases.as_ref().map_or(0, Phases::bytes)

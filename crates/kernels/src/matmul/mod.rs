@@ -358,6 +358,7 @@ pub(crate) fn product_of_rows<'x>(
             } else {
                 Store::Add
             },
+            next: std::ptr::null(),
         };
         // SAFETY: each table entry starts a borrowed run of at least `len` values; this task alone writes these rows and columns.
         dispatch(isa, unsafe { Checked::new(tile) });

@@ -33,6 +33,8 @@ pub(crate) struct Tile<'a> {
     /// Outputs from one row to the next.
     pub(crate) c_step: usize,
     pub(crate) store: Store,
+    /// What to fetch while the last panel is multiplied: the rows of the next tile, or null for nothing.
+    pub(crate) next: *const f32,
 }
 
 impl Tile<'_> {
@@ -73,6 +75,7 @@ impl Op for Checked<'_> {
             c,
             c_step,
             store,
+            next,
         } = self.0;
         if b.depth == 0 {
             // SAFETY: the whole tile is ours to write.
@@ -103,8 +106,10 @@ impl Op for Checked<'_> {
                 let panel = b.data[column * b.depth + (tap * a.len + offset) * width..].as_ptr();
                 let after = if column + width < end {
                     panel.wrapping_add(width * b.depth)
-                } else {
+                } else if next.is_null() {
                     panel
+                } else {
+                    next
                 };
                 let mut strip_start = 0;
                 while strip_start < width.min(end - column) {

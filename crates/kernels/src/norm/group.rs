@@ -5,9 +5,7 @@
 use rayon::prelude::*;
 
 use super::Activation;
-use super::group_lanes::Affine;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-use super::group_lanes::PixelAffine;
+use super::group_lanes::{Affine, PixelAffine};
 use super::moments::{ChannelSums, Moments, block_of, pixels_of_task, sums_of};
 use crate::error::{Result, check, check_len, product};
 use crate::half::Order;
@@ -202,16 +200,14 @@ impl Normed<'_> {
             });
     }
 
-    /// Some channels of a pixel, with 16-bit precision where `rough`.
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    /// Some channels of a pixel by an instruction set, with 16-bit precision where `rough`.
     pub(crate) fn pixel(
         &self,
         (picture, pixel): (usize, usize),
         channels: std::ops::Range<usize>,
-        rough: bool,
+        (isa, rough): (Isa, bool),
         out: &mut [f32],
     ) {
-        let isa = Isa::current();
         let total: usize = self.parts.iter().map(|&(_, c)| c).sum();
         let mut first = 0;
         for &(part, width) in self.parts {

@@ -31,7 +31,7 @@ fn case(kernel: ConvKernel, size: (usize, usize), channels: (usize, usize)) -> C
     Case {
         kernel,
         bar: match kernel {
-            ConvKernel::DirectF32 | ConvKernel::SplitBf16 => 120.0,
+            ConvKernel::DirectF32 | ConvKernel::ShiftedF32 | ConvKernel::SplitBf16 => 120.0,
             ConvKernel::WinogradF32(_) => 100.0,
             ConvKernel::DirectBf16 => 47.0,
             ConvKernel::WinogradI16(_) => 50.0,
@@ -86,14 +86,17 @@ fn check_conv(isa: Isa, case: Case) {
     assert_snr(&format!("{isa:?} {case:?}"), &out, &want, case.bar);
 }
 
-const ALL: [ConvKernel; 6] = [
+/// Those of any window and step first.
+const ALL: [ConvKernel; 7] = [
     ConvKernel::DirectF32,
+    ConvKernel::ShiftedF32,
     ConvKernel::DirectBf16,
     ConvKernel::WinogradF32(F2),
     ConvKernel::WinogradF32(F4),
     ConvKernel::WinogradI16(F2),
     ConvKernel::WinogradI16(F4),
 ];
+const ANY_WINDOW: usize = 3;
 
 #[test]
 fn convolutions_reach_their_ratio_at_edge_sizes() {
@@ -172,7 +175,7 @@ fn convolutions_reach_their_ratio_with_batches_paddings_and_upsampling() {
                 },
             );
         }
-        for kernel in [ConvKernel::DirectF32, ConvKernel::DirectBf16] {
+        for kernel in ALL.into_iter().take(ANY_WINDOW) {
             let base = base(kernel);
             check_conv(isa, Case { stride: 2, ..base });
             let bottom_right = Padding {
@@ -520,20 +523,31 @@ fn the_choice_follows_shape_precision_and_instruction_set() {
         ),
         "conv-f32-direct"
     );
-    let narrow = ConvShape {
-        out_channels: 4,
-        ..shape
+    let narrow = |isa, precision, out_channels, stride| {
+        let shape = ConvShape {
+            out_channels,
+            ..shape
+        };
+        let use_ = ConvUse {
+            shape,
+            stride,
+            precision,
+            ..fast
+        };
+        name(use_, isa)
     };
-    assert_eq!(
-        name(
-            ConvUse {
-                shape: narrow,
-                ..fast
-            },
-            Isa::Avx512Bf16
-        ),
-        "conv-bf16-direct"
-    );
+    let (f32, half) = (Precision::F32, Precision::Fast);
+    assert_eq!(narrow(Isa::Avx512Bf16, half, 4, 1), "conv-f32-shifted");
+    assert_eq!(narrow(Isa::Avx512Bf16, half, 4, 2), "conv-bf16-direct");
+    assert_eq!(narrow(Isa::Avx512Bf16, half, 9, 1), "conv-bf16-direct");
+    assert_eq!(narrow(Isa::Amx, half, 4, 1), "conv-bf16-direct");
+    for isa in [Isa::Amx, Isa::Avx512, Isa::Avx2] {
+        assert_eq!(narrow(isa, f32, 8, 1), "conv-f32-shifted");
+    }
+    assert_eq!(narrow(Isa::Portable, f32, 4, 1), "conv-f32-shifted");
+    assert_eq!(narrow(Isa::Portable, f32, 8, 1), "conv-f32-direct");
+    assert_eq!(narrow(Isa::Amx, f32, 9, 1), "conv-3xbf16-direct");
+    assert_eq!(narrow(Isa::Avx2, f32, 9, 1), "conv-f32-direct");
 }
 
 #[test]

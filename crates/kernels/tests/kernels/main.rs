@@ -14,6 +14,7 @@ mod moments;
 mod norm;
 mod pointwise;
 mod prepared;
+mod shifted;
 mod threads;
 
 use tintype_kernels::{Isa, guard::Guard};

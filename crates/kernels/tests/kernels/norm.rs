@@ -258,12 +258,14 @@ fn a_norm_that_waits_is_the_same_norm() {
             for (kernel, bar) in [
                 (ConvKernel::DirectBf16, 47.0),
                 (ConvKernel::SplitBf16, 120.0),
+                (ConvKernel::ShiftedF32, 120.0),
             ] {
                 if isa != Isa::Amx && kernel == ConvKernel::SplitBf16 {
                     continue;
                 }
                 let packed = ConvWeight::pack(&raw, shape, kernel).unwrap();
-                assert_eq!(packed.takes_normed(1), isa == Isa::Amx);
+                let takes = isa == Isa::Amx || kernel == ConvKernel::ShiftedF32;
+                assert_eq!(packed.takes_normed(1), takes);
                 let sizes = (batch, height, width);
                 let padding = Padding::symmetric(1);
                 let plain = Conv2d {
@@ -276,7 +278,7 @@ fn a_norm_that_waits_is_the_same_norm() {
                     ..Conv2d::new(&[], sizes, &packed)
                 };
                 let mut out = vec![f32::NAN; batch * height * width * 33];
-                if isa == Isa::Amx {
+                if takes {
                     conv2d(&waiting, &mut out).unwrap();
                     let what = format!("{kernel} {activation:?}");
                     assert_snr(&what, &out, &reference::conv2d(&plain, &raw), bar);

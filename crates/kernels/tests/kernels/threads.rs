@@ -70,6 +70,7 @@ fn matrix_products_do_not_depend_on_threads() {
     let x = values(2 * 17 * 13 * 29, 4);
     for kernel in [
         ConvKernel::DirectF32,
+        ConvKernel::ShiftedF32,
         ConvKernel::DirectBf16,
         ConvKernel::WinogradF32(WinogradTile::F4),
         ConvKernel::WinogradI16(WinogradTile::F4),
