@@ -44,7 +44,7 @@ pub(crate) enum Values {
 
 impl Values {
     /// Parts of a value.
-    pub(super) fn parts(self) -> usize {
+    pub(crate) fn parts(self) -> usize {
         match self {
             Self::Bf16 => 1,
             Self::Split => PARTS,
@@ -52,7 +52,7 @@ impl Values {
     }
 
     /// Rounds values of some planes of `plane` words; parts of one plane lie one after the other.
-    pub(super) fn round(self, from: &[f32], to: &mut [u32], plane: usize) {
+    pub(crate) fn round(self, from: &[f32], to: &mut [u32], plane: usize) {
         match self {
             Self::Bf16 => dispatch_words(
                 Isa::Amx,

@@ -11,13 +11,16 @@ use crate::half::BLOCK;
 
 /// Finds pixels of padded maps.
 pub(crate) trait Pixels: Sync {
-    /// Some channels of a pixel; `room` holds as many values, should it have none of its own.
-    fn pixel<'s>(
-        &'s self,
+    /// Writes some channels of `count` pixels from a place (picture, row, column) on into planes of `plane` words, from the first
+    /// position of `to` on.
+    fn round(
+        &self,
         place: (usize, usize, usize),
+        count: usize,
         channels: Range<usize>,
-        room: &'s mut [f32],
-    ) -> &'s [f32];
+        values: Values,
+        planes: (&mut [u32], usize),
+    );
 }
 
 /// Output columns of a block at most.
@@ -264,16 +267,13 @@ impl<P: Pixels> Blocks for Map<'_, P> {
         let part = planes.start * DEEP..planes.end * DEEP;
         let rows = (ys.len() - 1) * self.stride + self.window.0;
         let columns = (xs.len() - 1) * self.stride + self.window.1;
-        let mut room = vec![0.0; part.len()];
         for (picture, source) in pictures.enumerate() {
             for y in 0..rows {
-                for x in 0..columns {
-                    let (from_y, from_x) = (ys.start * self.stride + y, xs.start * self.stride + x);
-                    let place = (source, from_y, from_x);
-                    let from = self.pixels.pixel(place, part.clone(), &mut room);
-                    let to = &mut to[self.position(picture, y, x) * BLOCK..];
-                    self.values.round(from, to, step);
-                }
+                let place = (source, ys.start * self.stride + y, xs.start * self.stride);
+                let to = &mut to[self.position(picture, y, 0) * BLOCK..];
+                let planes = (to, step);
+                self.pixels
+                    .round(place, columns, part.clone(), self.values, planes);
             }
         }
     }

@@ -5,6 +5,8 @@
 
 mod choice;
 mod phases;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod rounding;
 mod shifted;
 mod weight;
 
@@ -355,18 +357,6 @@ impl Window<'_> {
     fn for_amx<'m>(&self, matrix: &'m PackedMatrix) -> Option<(&'m HalfMatrix, amx::Values)> {
         let takes = self.call.weight.takes_normed(self.call.stride);
         matrix.halves().filter(|_| takes)
-    }
-}
-
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-impl amx::Pixels for Window<'_> {
-    fn pixel<'s>(
-        &'s self,
-        place: (usize, usize, usize),
-        channels: Range<usize>,
-        room: &'s mut [f32],
-    ) -> &'s [f32] {
-        self.values(place, channels, room)
     }
 }
 

@@ -2,11 +2,16 @@
 //!
 //! The sums are those of [`super::moments`], taken here or by the layer that wrote the map.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Activation;
 use super::group_lanes::{Affine, PixelAffine};
 use super::moments::{ChannelSums, Moments, block_of, pixels_of_task, sums_of};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::rounded::{PixelNorm, RoundPixels};
 use crate::error::{Result, check, check_len, product};
 use crate::half::Order;
 use crate::isa::{Isa, dispatch_words};
@@ -14,6 +19,9 @@ use crate::matmul::order_of_rows;
 use crate::shared::SharedMut;
 
 const OP: &str = "group_norm";
+/// Channels of a plane of bf16.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+const PLANE: usize = 32;
 /// Values of an output that is written past the caches: more than most of them hold.
 const STREAMED: usize = 4 * 1024 * 1024;
 
@@ -198,6 +206,45 @@ impl Normed<'_> {
                     start += width;
                 }
             });
+    }
+
+    /// Writes some channels of `count` pixels from one on as bf16 planes; `false` if a part's channels are not whole planes.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn round_run(
+        &self,
+        (picture, pixel): (usize, usize),
+        count: usize,
+        channels: &Range<usize>,
+        (to, plane): (&mut [u32], usize),
+    ) -> bool {
+        let whole = |&(_, width): &(_, usize)| width.is_multiple_of(PLANE);
+        if !self.parts.iter().all(whole) || !channels.start.is_multiple_of(PLANE) {
+            return false;
+        }
+        let total: usize = self.parts.iter().map(|&(_, c)| c).sum();
+        let at = picture * self.pixels + pixel;
+        let mut first = 0;
+        for &(part, width) in self.parts {
+            let (start, end) = (channels.start.max(first), channels.end.min(first + width));
+            if start < end {
+                let of = picture * total + start..picture * total + end;
+                let run = RoundPixels {
+                    x: &part[at * width + start - first..(at + count) * width],
+                    width,
+                    channels: end - start,
+                    norm: Some(PixelNorm {
+                        factor: &self.factor[of.clone()],
+                        offset: &self.offset[of],
+                        silu: self.activation == Activation::Silu,
+                    }),
+                    to: &mut to[(start - channels.start) / PLANE * plane..],
+                    plane,
+                };
+                dispatch_words(Isa::Amx, run);
+            }
+            first += width;
+        }
+        true
     }
 
     /// Some channels of a pixel by an instruction set, with 16-bit precision where `rough`.

@@ -4,6 +4,8 @@ mod group;
 mod group_lanes;
 mod layer;
 mod moments;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod rounded;
 
 pub use group::{GroupAffine, GroupNorm, Normed, group_norm};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -11,6 +13,8 @@ pub(crate) use layer::LayerRows;
 pub use layer::{LayerNorm, layer_norm};
 pub use moments::Moments;
 pub(crate) use moments::Recorder;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(crate) use rounded::RoundPixels;
 
 /// What follows a normalisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
