@@ -66,7 +66,6 @@ pub(crate) fn exp2_coarse<S: Simd>(s: S, x: S::V) -> S::V {
 }
 
 /// 2^f on |f| <= 1/2 less 1, divided by f: relative error of the whole 1.6e-8.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 const EXP2_FINE: [f32; 6] = [
     std::f32::consts::LN_2,
     0.240_226_48,
@@ -76,11 +75,23 @@ const EXP2_FINE: [f32; 6] = [
     0.000_153_533_59,
 ];
 
-/// 2^x within 1 ulp for -100 <= x <= 127, 2^-100 below; NaN stays NaN.
+/// 2^x within 1 ulp for -126 <= x <= 127, 0 from -126.5 down; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
+    exp2_from(s, x, -127.0)
+}
+
+/// The same with 2^-100 from -100 down.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[inline(always)]
 pub(crate) fn exp2_fine<S: Simd>(s: S, x: S::V) -> S::V {
-    let x = s.max(s.splat(-100.0), x);
+    exp2_from(s, x, -100.0)
+}
+
+/// 2^x, or that of `least`.
+#[inline(always)]
+fn exp2_from<S: Simd>(s: S, x: S::V, least: f32) -> S::V {
+    let x = s.max(s.splat(least), x);
     let shifted = s.add(x, s.splat(ROUND));
     let f = s.sub(x, s.sub(shifted, s.splat(ROUND)));
     let mut p = s.splat(EXP2_FINE[5]);

@@ -10,6 +10,7 @@ mod block;
 mod fold;
 mod pack;
 mod softmax;
+mod turn;
 
 use crate::error::{Result, check, check_len, product};
 use crate::isa::Isa;

@@ -1,8 +1,10 @@
-//! Keys and values of a head in the layout of a product's right-hand side.
+//! Keys and values of a head as the left sides of products.
+
+use std::ops::Range;
 
 use super::Attention;
-use super::block::KEYS;
-use crate::matmul::{PANEL, packed_len, panel_width};
+use super::turn::Turn;
+use crate::isa::{Isa, dispatch_words};
 
 /// Row `row` of head `head` (of all pictures) in a tensor with `rows` rows a picture.
 pub(super) fn head_row<'a>(
@@ -17,43 +19,46 @@ pub(super) fn head_row<'a>(
     &data[(picture * rows + row) * stride + head * call.head_dim..][..call.head_dim]
 }
 
-/// Keys as the right-hand side of q . k^T: one column a key.
-pub(super) fn pack_keys(call: &Attention<'_>, head: usize, packed: &mut [f32]) {
-    let depth = call.head_dim;
-    for start in (0..call.keys).step_by(PANEL) {
-        let width = panel_width(call.keys, start);
-        let panel = &mut packed[start * depth..][..width * depth];
-        for column in 0..width {
-            if start + column < call.keys {
-                let key = head_row(call, call.k, call.k_stride, call.keys, head, start + column);
-                key.iter()
-                    .zip(panel[column..].iter_mut().step_by(width))
-                    .for_each(|(k, p)| *p = *k);
-            } else {
-                panel[column..]
-                    .iter_mut()
-                    .step_by(width)
-                    .for_each(|p| *p = 0.0);
-            }
-        }
-    }
+/// The same for some rows, as far apart as they lie.
+pub(super) fn head_rows<'a>(
+    call: &Attention<'_>,
+    (data, stride): (&'a [f32], usize),
+    rows: usize,
+    head: usize,
+    part: Range<usize>,
+) -> &'a [f32] {
+    let (picture, head) = (head / call.heads, head % call.heads);
+    let start = (picture * rows + part.start) * stride + head * call.head_dim;
+    &data[start..][..(part.len() - 1) * stride + call.head_dim]
 }
 
-/// Values as the right-hand side of p . v: for each block of keys, one column a channel.
-pub(super) fn pack_values(call: &Attention<'_>, head: usize, packed: &mut [f32]) {
-    let columns = call.head_dim;
-    for first in (0..call.keys).step_by(KEYS) {
-        let depth = KEYS.min(call.keys - first);
-        let block = &mut packed[packed_len(columns, first)..][..packed_len(columns, depth)];
-        for i in 0..depth {
-            let value = head_row(call, call.v, call.v_stride, call.keys, head, first + i);
-            for start in (0..columns).step_by(PANEL) {
-                let width = panel_width(columns, start);
-                let count = width.min(columns - start);
-                let row = &mut block[start * depth + i * width..][..width];
-                row[..count].copy_from_slice(&value[start..start + count]);
-                row[count..].fill(0.0);
-            }
-        }
+/// Keys times the factor of the scores, `[keys][head_dim]`, then values a channel a row, `[head_dim][keys]` of each block of so many keys.
+pub(super) fn pack_head(
+    (call, isa): (&Attention<'_>, Isa),
+    head: usize,
+    block: usize,
+    packed: &mut [f32],
+) {
+    let dim = call.head_dim;
+    // Scores are logarithms to base 2.
+    let factor = call.scale * std::f32::consts::LOG2_E;
+    let (keys, values) = packed.split_at_mut(call.keys * dim);
+    for (key, to) in keys.chunks_exact_mut(dim).enumerate() {
+        let from = head_row(call, call.k, call.k_stride, call.keys, head, key);
+        to.iter_mut().zip(from).for_each(|(to, k)| *to = k * factor);
+    }
+    for (i, to) in values.chunks_mut(block * dim).enumerate() {
+        let count = to.len() / dim;
+        let part = i * block..i * block + count;
+        let from = head_rows(call, (call.v, call.v_stride), call.keys, head, part);
+        // SAFETY: `to` has `dim` rows of `count` values.
+        let turn = unsafe {
+            Turn::new(
+                (from, call.v_stride),
+                (count, dim),
+                (to.as_mut_ptr(), count),
+            )
+        };
+        dispatch_words(isa, turn);
     }
 }

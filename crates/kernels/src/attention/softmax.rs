@@ -1,80 +1,136 @@
-//! The running softmax of a block of queries.
+//! The running softmax of a panel of queries, a lane each.
 
-use super::block::KEYS;
 use crate::isa::Op;
-use crate::lanes::{ExpSum, Largest, Scale, Zip};
+use crate::math::exp2;
 use crate::simd::Simd;
 
-/// State of the running softmax: for each row the largest score yet, the sum of exponentials and the weighted values.
+/// Rows taken at once, so that a largest score or a sum need not wait for the one before.
+const CHAINS: usize = 4;
+
+/// State of the running softmax; scores are logarithms to base 2.
 pub(super) struct Softmax<'a> {
-    /// `[rows][KEYS]`, the first `count` of each row in use: scores in, weights out.
+    /// `[keys][width]`: scores in, weights out.
     pub(super) scores: &'a mut [f32],
-    pub(super) count: usize,
+    /// Queries, whole vectors.
+    pub(super) width: usize,
+    /// `[width]`: the largest score yet.
     pub(super) max: &'a mut [f32],
+    /// `[width]`: the sum of weights yet.
     pub(super) sum: &'a mut [f32],
-    /// Weighted values of row 0.
-    pub(super) out: *mut f32,
-    pub(super) out_step: usize,
-    pub(super) dim: usize,
+    /// `[channels][width]`: the weighted values yet.
+    pub(super) out: &'a mut [f32],
+    /// Whether there is nothing yet.
+    pub(super) first: bool,
 }
 
-/// The promise that the output pointer is good.
-pub(super) struct Running<'a>(Softmax<'a>);
-
-impl<'a> Running<'a> {
-    /// # Safety
-    /// `out` has `max.len()` rows of `dim` values, `out_step` apart, that no other task touches.
-    pub(super) unsafe fn new(state: Softmax<'a>) -> Self {
-        Self(state)
-    }
-}
+/// Turns scores into weights, and what there is into multiples of the new largest score's.
+pub(super) struct Running<'a>(pub(super) Softmax<'a>);
 
 impl Op for Running<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Softmax {
-            scores,
-            count,
-            max,
-            sum,
-            out,
-            out_step,
-            dim,
-        } = self.0;
-        let mut row = 0;
-        while row < max.len() {
-            let scores = &mut scores[row * KEYS..row * KEYS + count];
-            let old = max[row];
-            let block = Largest(scores).run(s);
-            let new = if block > old { block } else { old };
-            let added = ExpSum {
-                row: scores,
-                max: new,
-            }
-            .run(s);
-            if new > old && old > f32::NEG_INFINITY {
-                let mut factor = [old - new];
-                ExpSum {
-                    row: &mut factor,
-                    max: 0.0,
+        let state = self.0;
+        let width = state.width;
+        assert!(
+            width.is_multiple_of(S::LANES)
+                && state.max.len() == width
+                && state.sum.len() == width
+                && state.scores.len().is_multiple_of(width)
+                && state.out.len().is_multiple_of(width),
+            "sizes of a softmax disagree, this is a bug"
+        );
+        let rows = state.scores.len() / width;
+        let channels = state.out.len() / width;
+        let mut lane = 0;
+        while lane < width {
+            // SAFETY: a vector from `lane` on is inside each row of all of them.
+            unsafe {
+                let scores = state.scores.as_mut_ptr().add(lane);
+                let max = state.max.as_mut_ptr().add(lane);
+                let sum = state.sum.as_mut_ptr().add(lane);
+                let old = s.load(max);
+                let new = s.max(largest(s, scores.cast_const(), width, rows), old);
+                let added = weigh(s, scores, width, rows, new);
+                s.store(max, new);
+                if state.first {
+                    s.store(sum, added);
+                } else {
+                    let factor = exp2(s, s.sub(old, new));
+                    s.store(sum, s.mul_add(s.load(sum), factor, added));
+                    if s.sum(s.sub(s.splat(1.0), factor)) != 0.0 {
+                        let out = state.out.as_mut_ptr().add(lane);
+                        let mut channel = 0;
+                        while channel < channels {
+                            let at = out.add(channel * width);
+                            s.store(at, s.mul(s.load(at), factor));
+                            channel += 1;
+                        }
+                    }
                 }
-                .run(s);
-                sum[row] *= factor[0];
-                // SAFETY: row `row` of the output, by the promise of `new`.
-                let out = unsafe { std::slice::from_raw_parts_mut(out.add(row * out_step), dim) };
-                Zip {
-                    f: Scale(factor[0]),
-                    a: None,
-                    b: None,
-                    out,
-                }
-                .run(s);
             }
-            sum[row] += added;
-            max[row] = new;
-            row += 1;
+            lane += S::LANES;
         }
     }
+}
+
+/// Largest of a column of vectors.
+///
+/// # Safety
+/// `from + i * width` is readable for each row.
+#[inline(always)]
+unsafe fn largest<S: Simd>(s: S, from: *const f32, width: usize, rows: usize) -> S::V {
+    let mut most = [s.splat(f32::NEG_INFINITY); CHAINS];
+    let mut row = 0;
+    while row + CHAINS <= rows {
+        let mut i = 0;
+        while i < CHAINS {
+            // SAFETY: row + i < rows.
+            most[i] = s.max(unsafe { s.load(from.add((row + i) * width)) }, most[i]);
+            i += 1;
+        }
+        row += CHAINS;
+    }
+    while row < rows {
+        // SAFETY: row < rows.
+        most[0] = s.max(unsafe { s.load(from.add(row * width)) }, most[0]);
+        row += 1;
+    }
+    s.max(s.max(most[0], most[1]), s.max(most[2], most[3]))
+}
+
+/// `scores = 2^(scores - max)` of a column of vectors; their sum.
+///
+/// # Safety
+/// `scores + i * width` is readable and writable for each row.
+#[inline(always)]
+unsafe fn weigh<S: Simd>(s: S, scores: *mut f32, width: usize, rows: usize, max: S::V) -> S::V {
+    let mut sums = [s.splat(0.0); CHAINS];
+    let mut row = 0;
+    while row + CHAINS <= rows {
+        let mut i = 0;
+        while i < CHAINS {
+            // SAFETY: row + i < rows.
+            unsafe {
+                let at = scores.add((row + i) * width);
+                let weight = exp2(s, s.sub(s.load(at), max));
+                s.store(at, weight);
+                sums[i] = s.add(sums[i], weight);
+            }
+            i += 1;
+        }
+        row += CHAINS;
+    }
+    while row < rows {
+        // SAFETY: row < rows.
+        unsafe {
+            let at = scores.add(row * width);
+            let weight = exp2(s, s.sub(s.load(at), max));
+            s.store(at, weight);
+            sums[0] = s.add(sums[0], weight);
+        }
+        row += 1;
+    }
+    s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]))
 }

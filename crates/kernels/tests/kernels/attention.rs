@@ -148,6 +148,31 @@ fn agrees_when_rows_are_sharp_and_the_largest_score_comes_late() {
 }
 
 #[test]
+fn agrees_around_panels_of_queries_and_shares_of_keys() {
+    let sizes = [
+        (113, 252, 1, 17, 0),
+        (80, 253, 2, 24, 3),
+        (96, 11, 3, 40, 1),
+        (49, 520, 1, 520, 0),
+        (33, 505, 2, 7, 2),
+        (16, 12, 1, 16, 0),
+    ];
+    on_each_isa(|_| {
+        for (queries, keys, heads, head_dim, gap) in sizes {
+            check_case(Case {
+                batch: 2,
+                queries,
+                keys,
+                heads,
+                head_dim,
+                gap,
+                ..PLAIN
+            });
+        }
+    });
+}
+
+#[test]
 fn causal_queries_see_no_later_key() {
     let causal = Case {
         causality: Causality::Causal,
