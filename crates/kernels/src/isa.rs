@@ -26,7 +26,7 @@ pub enum Isa {
     Avx512,
     /// The same with AVX-512 BF16 and VNNI: products of 16-bit values at twice the rate of f32 (AMD since Zen 4, Intel servers).
     Avx512Bf16,
-    /// The same with AMX tiles of bf16, which the operating system has let this process use (Intel servers).
+    /// The same with AVX-512 VBMI and AMX tiles of bf16, which the operating system has let this process use (Intel servers).
     Amx,
 }
 
@@ -119,7 +119,7 @@ fn detect() -> Vec<Isa> {
             found.push(Isa::Avx512);
             if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni") {
                 found.push(Isa::Avx512Bf16);
-                if crate::half::amx_is_ready() {
+                if is_x86_feature_detected!("avx512vbmi") && crate::half::amx_is_ready() {
                     found.push(Isa::Amx);
                 }
             }
@@ -186,6 +186,17 @@ pub(crate) fn dispatch_words<O: WordOp>(isa: Isa, op: O) -> O::Output {
     }
 }
 
+/// Runs `op` with all that [`Isa::Amx`] stands for; only where it is available.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(crate) fn dispatch_amx<O: WordOp>(op: O) -> O::Output {
+    assert!(
+        Isa::available().contains(&Isa::Amx),
+        "AMX is not available, this is a bug"
+    );
+    // SAFETY: `detect` has found these features.
+    unsafe { words_amx(op) }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2<O: Op>(op: O) -> O::Output {
@@ -218,5 +229,14 @@ fn words_avx512<O: WordOp>(op: O) -> O::Output {
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx512vnni")]
 fn words_avx512bf16<O: WordOp>(op: O) -> O::Output {
     // SAFETY: this function's features are those the token stands for.
+    op.run(unsafe { Avx512::<true>::assume() })
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[target_feature(
+    enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx512vnni,avx512vbmi"
+)]
+fn words_amx<O: WordOp>(op: O) -> O::Output {
+    // SAFETY: this function's features are those the token stands for, and more.
     op.run(unsafe { Avx512::<true>::assume() })
 }

@@ -13,6 +13,8 @@ mod words_avx512;
 mod words_portable;
 
 pub(crate) use portable::Portable;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(crate) use words::{POWERS_HIGH, POWERS_LOW, POWERS_RULER};
 pub(crate) use words::{Words, bf16};
 
 /// The widest vector of any instruction set, in f32 lanes; sizes tail buffers.

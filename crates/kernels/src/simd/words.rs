@@ -117,6 +117,27 @@ pub(crate) trait Words: Simd {
             }
         }
     }
+    /// Words of pairs of bf16 near `2^(1 + x)` for values [`POWERS_RULER`]` + x`, [`POWERS_LOW`] at least and x < 0: 1.8e-3 of it
+    /// off in the mean, half a unit in the last place more or less.
+    ///
+    /// # Safety
+    /// This runs where [`crate::Isa::Amx`] is.
+    #[inline(always)]
+    unsafe fn powers(self, even: Self::V, odd: Self::V) -> Self::I {
+        let (mut evens, mut odds) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        let mut words = [0; MAX_LANES];
+        // SAFETY: the copies hold any vector.
+        unsafe {
+            self.store(evens.as_mut_ptr(), even);
+            self.store(odds.as_mut_ptr(), odd);
+            let mut i = 0;
+            while i < Self::LANES {
+                words[i] = u32::from(power(evens[i])) | u32::from(power(odds[i])) << 16;
+                i += 1;
+            }
+            self.load_words(words.as_ptr())
+        }
+    }
     /// Writes `2 * LANES` values as bf16, rounded to nearest even: `first`, then `second`.
     ///
     /// # Safety
@@ -136,6 +157,27 @@ pub(crate) trait Words: Simd {
     /// # Safety
     /// `to` is valid for writes of `2 * LANES` u16.
     unsafe fn store_i16(self, to: *mut u16, first: Self::V, second: Self::V);
+}
+
+/// What [`Words::powers`] takes for x = 0: the low half of its bits, and of a little more or less, is 512 x and 2 to round by.
+pub(crate) const POWERS_RULER: f32 = 24_576.0 + 1.0 / 256.0;
+/// The least it takes: x = -63.
+pub(crate) const POWERS_LOW: f32 = POWERS_RULER - 63.0;
+/// The most that lies below x = 0 for sure.
+pub(crate) const POWERS_HIGH: f32 = POWERS_RULER - 1.0 / 64.0;
+/// 512 (f - (2^f - 1)) for f = (8 i + 1.5) / 512, the mean of the eight 512 f + 2 from 8 i on: what makes of a number's logarithm,
+/// read as a float's exponent and fraction, the number.
+pub(crate) const POWERS: [u8; 64] = [
+    1, 3, 5, 8, 10, 12, 14, 16, 18, 20, 22, 24, 25, 27, 28, 30, 31, 33, 34, 35, 36, 37, 38, 39, 40,
+    41, 42, 42, 43, 43, 43, 44, 44, 44, 44, 44, 44, 44, 43, 43, 42, 42, 41, 40, 39, 38, 37, 36, 35,
+    33, 32, 30, 28, 27, 25, 23, 21, 18, 16, 14, 11, 8, 5, 2,
+];
+
+/// A bf16 of [`Words::powers`].
+#[inline(always)]
+fn power(x: f32) -> u16 {
+    let y = x.to_bits() as u16;
+    y.wrapping_sub(u16::from(POWERS[usize::from(y >> 3 & 63)])) >> 2
 }
 
 /// Nearest bf16, ties to even; NaN stays NaN.

@@ -6,16 +6,17 @@ use std::arch::x86_64::{
     _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
     _mm512_cvtne2ps_pbh, _mm512_cvtps_epi32, _mm512_dpbf16_ps, _mm512_dpwssd_epi32,
     _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_madd_epi16,
-    _mm512_mask_blend_epi32, _mm512_max_ps, _mm512_or_si512, _mm512_rcp14_ps, _mm512_reduce_ps,
-    _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_stream_ps, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_mask_blend_epi16, _mm512_mask_blend_epi32, _mm512_maskz_permutexvar_epi8, _mm512_max_ps,
+    _mm512_or_si512, _mm512_rcp14_ps, _mm512_reduce_ps, _mm512_scalef_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32,
+    _mm512_srli_epi16, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_stream_ps,
+    _mm512_sub_epi16, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 
 use super::avx512::Avx512;
-use super::words::Words;
+use super::words::{POWERS, Words};
 
 /// 2^f on 0 <= f < 1, relative error 7.5e-5: our own weighted least-squares minimax fit.
 const EXP2: [f32; 4] = [0.999_925_2, 0.695_833_5, 0.226_067_2, 0.078_024_52];
@@ -254,6 +255,21 @@ impl<const DOT: bool> Words for Avx512<DOT> {
             // even | (odd & mask)
             let words = _mm512_ternarylogic_epi32::<0xf8>(even, _mm512_castps_si512(odd), mask);
             _mm512_storeu_si512(to.cast(), words);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn powers(self, even: Self::V, odd: Self::V) -> Self::I {
+        // SAFETY: the token proves the features but VBMI, which the caller vouches for.
+        unsafe {
+            let (even, odd) = (_mm512_castps_si512(even), _mm512_castps_si512(odd));
+            let odd = _mm512_slli_epi32::<16>(odd);
+            let logs = _mm512_mask_blend_epi16(0xaaaa_aaaa, even, odd);
+            // The six upper bits of 9 behind the point pick a byte for the lower half of each number.
+            let table = _mm512_loadu_si512(POWERS.as_ptr().cast());
+            let places = _mm512_srli_epi16::<3>(logs);
+            let less = _mm512_maskz_permutexvar_epi8(0x5555_5555_5555_5555, places, table);
+            _mm512_srli_epi16::<2>(_mm512_sub_epi16(logs, less))
         }
     }
 

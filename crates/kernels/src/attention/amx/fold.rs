@@ -2,7 +2,7 @@
 
 use super::super::Causality;
 use super::parts::store_parts;
-use super::{Block, Sizes};
+use super::{Block, Sizes, block_of};
 use crate::amx::{
     Apart, Fetch, HalfSums, PARTS, SUMS, SplitHalfSums, SplitSums, Step, Sums, TILE, Tiles,
 };
@@ -269,10 +269,4 @@ impl Fold<'_> {
             row += SUMS;
         }
     }
-}
-
-/// The block of sums at the start of `sums`.
-fn block_of<const LEN: usize>(sums: &mut [f32]) -> &mut [f32; LEN] {
-    sums.first_chunk_mut()
-        .expect("no room for a block of sums, this is a bug")
 }

@@ -7,6 +7,7 @@
 mod fold;
 mod pack;
 mod parts;
+mod quick;
 mod write;
 
 use rayon::prelude::*;
@@ -14,11 +15,12 @@ use rayon::prelude::*;
 use self::fold::Fold;
 use self::pack::{PackKeys, PackQueries, PackValues};
 use self::parts::{Layout, steps_of_values};
+use self::quick::{Longest, Quick, Squares, fits, is_tame};
 use self::write::WriteRows;
 use super::Attention;
 use crate::amx::{PARTS, SUMS, Step, TILE};
 use crate::half::{BLOCK, padded_words};
-use crate::isa::{Isa, dispatch_words};
+use crate::isa::{Isa, dispatch_amx, dispatch_words};
 use crate::scratch;
 use crate::shared::SharedMut;
 
@@ -116,14 +118,19 @@ pub(super) fn run(call: &Attention<'_>, form: Form, out: &mut [f32]) {
         sizes,
         head,
     };
+    let mut squares = vec![f32::NAN; heads];
     scratch::with_words(heads * head_len, |packed| {
         packed
             .par_chunks_mut(head_len)
+            .zip(&mut squares)
             .enumerate()
-            .for_each(|(head, packed)| {
+            .for_each(|(head, (packed, squares))| {
                 let (keys, values) = packed.split_at_mut(sizes.keys());
                 let side = side(head);
                 dispatch_words(Isa::Amx, PackKeys(side, keys));
+                if form != Form::Split && fits(sizes.deep) {
+                    *squares = dispatch_words(Isa::Amx, Squares(keys));
+                }
                 dispatch_words(Isa::Amx, PackValues(side, values));
             });
         let packed = &*packed;
@@ -140,6 +147,7 @@ pub(super) fn run(call: &Attention<'_>, form: Form, out: &mut [f32]) {
                 rows: QUERIES.min(call.queries - first),
                 keys,
                 values,
+                squares: squares[head],
             };
             block.compute(&shared);
         });
@@ -164,26 +172,23 @@ struct Block<'a> {
     rows: usize,
     keys: &'a [u32],
     values: &'a [u32],
+    /// Sum of the squares of all that keys hold, where weights are of 16 bits.
+    squares: f32,
 }
 
 impl Block<'_> {
     /// Writes the block's rows of `out`, at its head's channels.
     fn compute(&self, out: &SharedMut<'_>) {
         let groups = self.rows.div_ceil(SUMS);
-        let Side {
-            call, form, sizes, ..
-        } = self.side;
+        let sizes = self.side.sizes;
         let q_len = sizes.deep * SUMS;
         let values_len = sizes.tall.next_multiple_of(SUMS) * SUMS;
-        let (scores_len, weights_len) = (sizes.block * SUMS, sizes.parts * sizes.block / 2 * SUMS);
-        let len = groups * (q_len + values_len + SUMS) + scores_len + weights_len;
-        scratch::with(len, |buffer| {
+        let work_len = sizes.block * SUMS + sizes.parts * sizes.block / 2 * SUMS;
+        let work_len = work_len.max(quick::LEN) + groups * SUMS;
+        scratch::with(groups * (q_len + values_len) + work_len, |buffer| {
             let (q, rest) = buffer.split_at_mut(groups * q_len);
-            let (sums, rest) = rest.split_at_mut(groups * values_len);
-            let (scores, rest) = rest.split_at_mut(scores_len);
-            let (weights, largest) = rest.split_at_mut(weights_len);
+            let (sums, work) = rest.split_at_mut(groups * values_len);
             let q = scratch::as_words(q);
-            let weights = scratch::as_words(weights);
             for (group, q) in q.chunks_exact_mut(q_len).enumerate() {
                 let queries = PackQueries {
                     side: self.side,
@@ -192,29 +197,19 @@ impl Block<'_> {
                 };
                 dispatch_words(Isa::Amx, queries);
             }
-            largest.fill(f32::NEG_INFINITY);
-            let (steps, factor) = match form {
-                Form::Split => (Layout::of(call.head_dim).steps(), 1.0),
-                _ => (
-                    [Vec::new(), whole_rows(sizes.deep)],
-                    call.scale * std::f32::consts::LOG2_E,
-                ),
+            let factor = self.side.call.scale * std::f32::consts::LOG2_E;
+            let longest = Longest {
+                q,
+                deep: sizes.deep,
             };
-            dispatch_words(
-                Isa::Amx,
-                Fold {
-                    block: self,
-                    q,
-                    steps: &steps,
-                    value_steps: &steps_of_values(sizes.parts, sizes.block / SUMS, sizes.tall),
-                    scores,
-                    weights,
-                    largest,
-                    sums,
-                    values_len,
-                    factor,
-                },
-            );
+            if self.side.form != Form::Split
+                && fits(sizes.deep)
+                && is_tame(self.squares, dispatch_words(Isa::Amx, longest), factor)
+            {
+                self.fold_quickly(q, (sums, values_len), work, factor);
+            } else {
+                self.fold(q, (sums, values_len), work, factor);
+            }
             for (group, sums) in sums.chunks_exact_mut(values_len).enumerate() {
                 let rows = WriteRows {
                     side: self.side,
@@ -227,4 +222,68 @@ impl Block<'_> {
             }
         });
     }
+
+    /// The running softmax in f32, for scores that it takes and for whatever the others hold.
+    fn fold(
+        &self,
+        q: &[u32],
+        (sums, values_len): (&mut [f32], usize),
+        work: &mut [f32],
+        factor: f32,
+    ) {
+        let Side {
+            call, form, sizes, ..
+        } = self.side;
+        let (scores, rest) = work.split_at_mut(sizes.block * SUMS);
+        let (weights, largest) = rest.split_at_mut(sizes.parts * sizes.block / 2 * SUMS);
+        largest.fill(f32::NEG_INFINITY);
+        let (steps, factor) = match form {
+            Form::Split => (Layout::of(call.head_dim).steps(), 1.0),
+            _ => ([Vec::new(), whole_rows(sizes.deep)], factor),
+        };
+        let fold = Fold {
+            block: self,
+            q,
+            steps: &steps,
+            value_steps: &steps_of_values(sizes.parts, sizes.block / SUMS, sizes.tall),
+            scores,
+            weights: scratch::as_words(weights),
+            largest,
+            sums,
+            values_len,
+            factor,
+        };
+        dispatch_words(Isa::Amx, fold);
+    }
+
+    /// The same with weights of 16 bits.
+    fn fold_quickly(
+        &self,
+        q: &[u32],
+        (sums, values_len): (&mut [f32], usize),
+        work: &mut [f32],
+        factor: f32,
+    ) {
+        let (scores, rest) = work.split_at_mut(quick::SCORES);
+        let (weights, rest) = rest.split_at_mut(quick::WEIGHTS);
+        let (down, top) = rest.split_at_mut(quick::TURNS * SUMS);
+        top.fill(f32::NEG_INFINITY);
+        dispatch_amx(Quick {
+            block: self,
+            q,
+            scores,
+            weights: scratch::as_words(weights),
+            down,
+            top,
+            sums,
+            values_len,
+            factor,
+        });
+    }
+}
+
+/// The block of sums at the start of `sums`.
+fn block_of<const LEN: usize>(sums: &mut [f32]) -> &mut [f32; LEN] {
+    sums.first_chunk_mut()
+        .expect("no room for a block of sums, this is a bug")
 }
