@@ -2,7 +2,7 @@
 
 use super::blocks::NONE;
 use super::recording::{Slot, Tally};
-use super::{SUMS, TILE};
+use super::{SUMS, TALL, TILE};
 use crate::math::{gelu, gelu_coarse};
 use crate::matmul::Epilogue;
 use crate::norm::Recorder;
@@ -13,7 +13,9 @@ use crate::simd::Words;
 pub(crate) struct Target<'a> {
     pub(super) out: &'a SharedMut<'a>,
     /// Output row of each row of sums.
-    pub(super) rows: [[u32; TILE]; 2],
+    pub(super) rows: [[u32; TILE]; TALL],
+    /// Rows of the block, those of two tiles or three.
+    pub(super) high: usize,
     /// Columns of the output.
     pub(super) columns: usize,
     /// First column.
@@ -55,7 +57,7 @@ impl<'a> Target<'a> {
     #[inline(always)]
     pub(super) fn fetch<S: Words, F: Finish<W>, const W: usize>(&self, s: S, finish: &F) {
         let mut i = 0;
-        while i < SUMS {
+        while i < self.high {
             if let Some(row) = self.row(i) {
                 let at = row * self.columns + self.start;
                 if !self.streams && !F::HALVES {
@@ -87,11 +89,11 @@ pub(crate) trait Finish<const W: usize>: Sync {
         None
     }
 
-    /// Writes a block.
+    /// Writes a block, whose sums come in rows of 32.
     ///
     /// # Safety
     /// No other task touches the target's rows and columns.
-    unsafe fn write<S: Words>(&self, s: S, to: &Target<'_>, sums: &[[f32; SUMS * SUMS]; W]);
+    unsafe fn write<S: Words>(&self, s: S, to: &Target<'_>, sums: [&[f32]; W]);
 }
 
 /// Sums with what a product adds to them.
@@ -111,13 +113,13 @@ impl<const HALVES: bool> Finish<1> for Plain<'_, HALVES> {
     }
 
     #[inline(always)]
-    unsafe fn write<S: Words>(&self, s: S, to: &Target<'_>, [sums]: &[[f32; SUMS * SUMS]; 1]) {
+    unsafe fn write<S: Words>(&self, s: S, to: &Target<'_>, [sums]: [&[f32]; 1]) {
         if let Some(slot) = &to.slot {
             // SAFETY: the caller's promise.
             return unsafe { self.write_recorded(s, to, sums, slot) };
         }
         let mut i = 0;
-        while i < SUMS {
+        while i < to.high {
             if let Some(row) = to.row(i) {
                 let sums = &sums[i * SUMS..][..to.count];
                 // SAFETY: the caller's promise.
@@ -165,7 +167,7 @@ impl<const HALVES: bool> Plain<'_, HALVES> {
         &self,
         s: S,
         to: &Target<'_>,
-        sums: &[f32; SUMS * SUMS],
+        sums: &[f32],
         slot: &Slot<'_>,
     ) {
         assert!(
@@ -175,7 +177,7 @@ impl<const HALVES: bool> Plain<'_, HALVES> {
         // SAFETY: who writes a block's columns has their places of the slot.
         let mut tally = unsafe { Tally::new(s, slot, to.start) };
         let mut i = 0;
-        while i < SUMS {
+        while i < to.high {
             if let Some(row) = to.row(i) {
                 let sums = &sums[i * SUMS..][..SUMS];
                 let addends = self.addends(to, row);
@@ -298,7 +300,7 @@ impl<const HALVES: bool> Gates<'_, HALVES> {
     unsafe fn gated<S: Words>(
         &self,
         s: S,
-        sums: &[[f32; SUMS * SUMS]; 2],
+        sums: [&[f32]; 2],
         (at, column, count): (usize, usize, usize),
     ) -> S::V {
         let mut v = [s.splat(0.0); 2];
@@ -332,9 +334,13 @@ impl<const HALVES: bool> Finish<2> for Gates<'_, HALVES> {
     }
 
     #[inline(always)]
-    unsafe fn write<S: Words>(&self, s: S, to: &Target<'_>, sums: &[[f32; SUMS * SUMS]; 2]) {
+    unsafe fn write<S: Words>(&self, s: S, to: &Target<'_>, sums: [&[f32]; 2]) {
+        assert!(
+            sums.iter().all(|sums| sums.len() >= to.high * SUMS),
+            "sums of a lower block, this is a bug"
+        );
         let mut i = 0;
-        while i < SUMS {
+        while i < to.high {
             if let Some(row) = to.row(i) {
                 // SAFETY: the caller's promise.
                 let out = unsafe { to.row_of::<HALVES>(row) };

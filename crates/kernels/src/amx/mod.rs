@@ -32,5 +32,7 @@ pub(crate) use unit::{Fetch, HalfSums, Step, Sums, Tiles, request};
 
 /// Rows and columns of a block of sums: two tiles each way, so that each tile read serves two products.
 pub(crate) const SUMS: usize = 32;
+/// Tiles of positions of a block of sums at most.
+const TALL: usize = 3;
 /// Rows of a tile.
 pub(crate) const TILE: usize = 16;

@@ -58,7 +58,7 @@ impl<'a> Slots<'a> {
 pub(super) struct Recording<'r, 'v> {
     slots: Slots<'r>,
     values: SharedMut<'v>,
-    /// Whether two pictures met in one pair of tiles, whose sums nobody took.
+    /// Whether two pictures met in one tile, whose sums nobody took.
     met: AtomicBool,
 }
 
@@ -76,7 +76,13 @@ impl<'r, 'v> Recording<'r, 'v> {
         }
     }
 
-    /// Where the sums of a pair of tiles go, whose output rows are given in rising order; `None` if nothing counts or pictures meet.
+    /// The picture of a tile's first row that counts.
+    pub(super) fn picture(&self, rows: &[u32]) -> Option<usize> {
+        let first = rows.iter().find(|row| **row != NONE)?;
+        Some(*first as usize / self.slots.recorder.pixels())
+    }
+
+    /// Where the sums of some tiles go, whose output rows are given in rising order; `None` if nothing counts or pictures meet.
     pub(super) fn slot(&self, block: usize, rows: &[u32]) -> Option<Slot<'v>> {
         let pixels = self.slots.recorder.pixels();
         let counts = |row: &&u32| **row != NONE;

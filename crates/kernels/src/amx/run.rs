@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::SUMS;
-use super::blocks::Blocks;
+use super::blocks::{Blocks, TileRows, Values};
 use super::finish::Finish;
 use super::recording::{Recording, Slots};
 use super::task::Task;
 use super::unit::Step;
+use super::{SUMS, TALL, TILE};
 use crate::half::HalfPanels;
 use crate::isa::{Isa, dispatch_words};
 use crate::matmul::PANEL;
@@ -22,6 +22,8 @@ const TASKS_A_THREAD: usize = 4;
 const STREAMED: usize = 1024 * 1024;
 /// Steps of a chunk at most: a chunk of a panel and the next one, 192 KiB each, stay in L2 while all pairs of tiles pass by.
 const STEPS: usize = 180;
+/// Steps of a sum at most that three tiles share.
+const TALL_STEPS: usize = 160;
 
 /// A product of `W` weights of one shape with one left side.
 #[derive(Clone, Copy)]
@@ -81,16 +83,20 @@ fn compute_blocks<B: Blocks, F: Finish<W>, const W: usize>(
         F::ADDS || pieces.len() == 1,
         "a result of part of its sums, this is a bug"
     );
+    let most = tiles_of_sums(left.values(), &pieces);
     // A sum of nothing has no planes, but its tasks still take a part each.
     let words = left.plane() * left.planes_at_once().max(1) * left.values().parts();
     let compute = |block: usize, columns: Range<usize>, piece: &Piece, a: &[u32]| {
         let tiles = left.tiles(block);
-        let room = tiles.len().div_ceil(2) * W * SUMS * SUMS;
+        let groups = groups(&tiles, most, recording);
+        let room = groups.len() * W * most * TILE * SUMS;
         scratch::with(room, |sums| {
             let task = Task {
                 work,
                 finish,
                 tiles: &tiles,
+                groups: &groups,
+                high: most,
                 columns,
                 piece,
                 a,
@@ -130,6 +136,43 @@ fn compute_blocks<B: Blocks, F: Finish<W>, const W: usize>(
             }
         });
     }
+}
+
+/// Tiles of a block of sums. Three read the weight less often, which pays where the left side is in the first cache, as a window's
+/// pixels are nine times out of ten; long sums wait for the second cache either way.
+fn tiles_of_sums(values: Values, pieces: &[Piece]) -> usize {
+    match pieces {
+        [all]
+            if values == Values::Bf16
+                && all.steps.len() > all.planes.len()
+                && all.steps.len() <= TALL_STEPS =>
+        {
+            TALL
+        }
+        _ => 2,
+    }
+}
+
+/// Tiles of one block of sums each: `most`, two where no three are left, always of one picture if that matters.
+fn groups(
+    tiles: &[TileRows],
+    most: usize,
+    recording: Option<&Recording<'_, '_>>,
+) -> Vec<Range<usize>> {
+    let picture = |tile: &TileRows| recording.map(|to| to.picture(&tile.rows));
+    let mut groups = Vec::with_capacity(tiles.len().div_ceil(2));
+    let mut start = 0;
+    for of_picture in tiles.chunk_by(|a, b| picture(a) == picture(b)) {
+        let end = start + of_picture.len();
+        while start < end {
+            let left = end - start;
+            // Four are twice two, so that one is left over only where there is no other.
+            let count = if left == 4 { 2 } else { left.min(most) };
+            groups.push(start..start + count);
+            start += count;
+        }
+    }
+    groups
 }
 
 /// Fills blocks that lie one after the other: some planes a task, where there are fewer blocks than threads have use for.

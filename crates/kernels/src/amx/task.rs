@@ -7,8 +7,8 @@ use super::finish::{Finish, Target};
 use super::products::{Apart, SplitSums};
 use super::recording::Recording;
 use super::run::{Piece, Work};
-use super::unit::{Fetch, Sums, Tiles};
-use super::{SUMS, TILE};
+use super::unit::{Fetch, Sums, TallSums, Tiles};
+use super::{SUMS, TALL, TILE};
 use crate::isa::WordOp;
 use crate::matmul::{PANEL, panel_width};
 use crate::shared::SharedMut;
@@ -17,26 +17,23 @@ use crate::simd::Words;
 /// Lines of 64 bytes of a step's part of a panel.
 const LINES: usize = 32;
 
-/// Panels that a pair of tiles meets one after the other, and bytes of them at most.
+/// Panels that a group of tiles meets one after the other, and bytes of them at most.
 const GROUP: usize = 8;
 const GROUP_BYTES: usize = 192 * 1024;
 
-/// Sums of two tiles of positions by 32 columns.
-type Block = [f32; SUMS * SUMS];
-
-/// What each pair of tiles fetches of the weight, so that all of the next chunk is there when its turn comes.
+/// What each group of tiles fetches of the weight, so that all of the next chunk is there when its turn comes.
 #[derive(Clone, Copy)]
 struct Ahead {
-    pairs: usize,
+    groups: usize,
     /// Bytes from this chunk to the next one, of this panel or the next; 0 where there is none.
     bytes: usize,
 }
 
 impl Ahead {
     #[inline(always)]
-    fn at(self, pair: usize) -> Fetch {
-        let many = self.pairs * Fetch::lines(false) < LINES;
-        let line = pair * Fetch::lines(many);
+    fn at(self, group: usize) -> Fetch {
+        let many = self.groups * Fetch::lines(false) < LINES;
+        let line = group * Fetch::lines(many);
         Fetch {
             ahead: if line < LINES {
                 self.bytes + line * 64
@@ -53,6 +50,10 @@ pub(super) struct Task<'a, B, F, const W: usize> {
     pub(super) work: &'a Work<'a, B, W>,
     pub(super) finish: &'a F,
     pub(super) tiles: &'a [TileRows],
+    /// The tiles of each block of sums.
+    pub(super) groups: &'a [Range<usize>],
+    /// Tiles of a block of sums at most.
+    pub(super) high: usize,
     pub(super) columns: Range<usize>,
     pub(super) piece: &'a Piece,
     pub(super) a: &'a [u32],
@@ -65,13 +66,36 @@ pub(super) struct Task<'a, B, F, const W: usize> {
     pub(super) record: Option<(&'a Recording<'a, 'a>, usize)>,
 }
 
+/// What a block of sums is made of.
+struct Spot {
+    /// First positions of its tiles.
+    a: [*const u32; TALL],
+    /// Whether there are three.
+    tall: bool,
+    /// The panel.
+    b: *const u32,
+    /// Columns of the panel.
+    width: usize,
+    steps: Range<usize>,
+    fetch: Fetch,
+}
+
 impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
     /// Checks what the computation relies on.
     pub(super) fn check(&self) {
-        let pairs = self.tiles.len().div_ceil(2);
         assert!(
-            self.room >= pairs * W * SUMS * SUMS,
+            self.room >= self.groups.len() * W * self.high * TILE * SUMS,
             "no room for sums, this is a bug"
+        );
+        assert!(
+            self.groups
+                .iter()
+                .all(|group| (1..=self.high).contains(&group.len())),
+            "a group of too many tiles, this is a bug"
+        );
+        assert!(
+            (2..=TALL).contains(&self.high),
+            "blocks too high, this is a bug"
         );
         let left = self.work.left;
         let steps = &self.piece.steps;
@@ -124,7 +148,7 @@ impl<B: Blocks, F: Finish<W>, const W: usize> WordOp for Task<'_, B, F, W> {
                 column += PANEL;
             }
         } else {
-            // Some panels for each pair of tiles, so that a row of the output is written in long pieces.
+            // Some panels for each group of tiles, so that a row of the output is written in long pieces.
             let bytes = steps.max(1) * self.parts() * LINES * 64;
             let group = (GROUP_BYTES / bytes).clamp(1, GROUP) * PANEL;
             let mut column = self.columns.start;
@@ -147,13 +171,13 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
         let steps = &self.piece.steps;
         let (columns, depth) = (self.work.weights[0].columns, self.work.weights[0].depth);
         let word = panel_width(columns, column) * size_of::<u32>();
-        let pairs = self.tiles.len().div_ceil(2);
+        let groups = self.groups.len();
         let mut start = 0;
         while start < steps.len() {
             let end = steps.len().min(start + self.piece.chunk);
             let passed = |step: usize| steps.get(step).map_or(0, |at| at.b - steps[0].b) * word;
             let fetch = Ahead {
-                pairs,
+                groups,
                 bytes: if end < steps.len() {
                     passed(end) - passed(start)
                 } else if column + PANEL < self.columns.end {
@@ -162,11 +186,11 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
                     0
                 },
             };
-            let mut pair = 0;
-            while pair < pairs {
-                // SAFETY: `check` has found room for the sums of all pairs.
-                unsafe { self.block(s, tiles, (pair, column), (start..end, pair), fetch) };
-                pair += 1;
+            let mut group = 0;
+            while group < groups {
+                // SAFETY: `check` has found room for the sums of all groups.
+                unsafe { self.block(s, tiles, (group, column), (start..end, group), fetch) };
+                group += 1;
             }
             start = end;
         }
@@ -176,30 +200,30 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
     #[inline(always)]
     fn group<S: Words>(&self, s: S, tiles: &Tiles, columns: Range<usize>) {
         let depth = self.work.weights[0].depth;
-        let pairs = self.tiles.len().div_ceil(2);
+        let groups = self.groups.len();
         let ahead = columns.len() * depth * size_of::<u32>();
         let fetch = Ahead {
-            pairs,
+            groups,
             bytes: if columns.end < self.columns.end {
                 ahead
             } else {
                 0
             },
         };
-        let mut pair = 0;
-        while pair < pairs {
+        let mut group = 0;
+        while group < groups {
             let mut column = columns.start;
             while column < columns.end {
                 let all = 0..self.piece.steps.len();
-                // SAFETY: `check` has found room for the sums of a pair or more.
-                unsafe { self.block(s, tiles, (pair, column), (all, 0), fetch) };
+                // SAFETY: `check` has found room for the sums of a group or more.
+                unsafe { self.block(s, tiles, (group, column), (all, 0), fetch) };
                 column += PANEL;
             }
-            pair += 1;
+            group += 1;
         }
     }
 
-    /// The block of a pair of tiles and the panel at `column`: some steps of its sums, which lie at `place`, and with the last ones
+    /// The block of a group of tiles and the panel at `column`: some steps of its sums, which lie at `place`, and with the last ones
     /// what becomes of them.
     ///
     /// # Safety
@@ -209,19 +233,27 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
         &self,
         s: S,
         tiles: &Tiles,
-        (pair, column): (usize, usize),
+        (group, column): (usize, usize),
         (steps, place): (Range<usize>, usize),
         fetch: Ahead,
     ) {
         let (columns, depth) = (self.work.weights[0].columns, self.work.weights[0].depth);
         let width = panel_width(columns, column);
-        let first = &self.tiles[2 * pair];
-        let second = self.tiles.get(2 * pair + 1);
-        let rows = [first.rows, second.map_or([NONE; TILE], |tile| tile.rows)];
+        let group_tiles = &self.tiles[self.groups[group].clone()];
+        let mut rows = [[NONE; TILE]; TALL];
+        let mut a = [self.a[group_tiles[0].at..].as_ptr(); TALL];
+        let mut i = 0;
+        while i < group_tiles.len() {
+            rows[i] = group_tiles[i].rows;
+            a[i] = self.a[group_tiles[i].at..].as_ptr();
+            i += 1;
+        }
+        let tall = group_tiles.len() == TALL;
         let last = steps.end == self.piece.steps.len();
         let target = Target {
             out: self.out,
             rows,
+            high: if tall { TALL * TILE } else { SUMS },
             columns,
             start: column,
             count: width.min(columns - column),
@@ -236,47 +268,71 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
             target.fetch(s, self.finish);
         }
         // SAFETY: the caller's promise; the sums are this task's own.
-        let sums = unsafe { &mut *self.sums.cast::<[Block; W]>().add(place) };
-        let (adds, split) = (steps.start > 0, self.work.left.values() == Values::Split);
-        let apart = Apart {
-            a: self.plane(),
-            b: self.deep() * width * size_of::<u32>(),
-        };
+        let sums: [&mut [f32]; W] = std::array::from_fn(|w| unsafe {
+            let len = self.high * TILE * SUMS;
+            std::slice::from_raw_parts_mut(self.sums.add((place * W + w) * len), len)
+        });
         let mut w = 0;
         while w < W {
-            let steps = &self.piece.steps[steps.clone()];
-            let block = Sums {
-                a: [
-                    self.a[first.at..].as_ptr(),
-                    self.a[second.unwrap_or(first).at..].as_ptr(),
-                ],
-                a_row: self.work.left.row_bytes(),
+            let spot = Spot {
+                a,
+                tall,
                 b: self.work.weights[w].data[column * depth..].as_ptr(),
-                b_row: width * size_of::<u32>(),
-                steps: if split { &[] } else { steps },
-                adds,
-                fetch: fetch.at(pair),
+                width,
+                steps: steps.clone(),
+                fetch: fetch.at(group),
             };
             // SAFETY: `check` has compared the places of all tiles and steps with both sides; a narrow panel's tiles are followed by
             // one more, as `HalfPanels::is_whole` says.
-            unsafe {
-                if split {
-                    let block = SplitSums {
-                        sums: block,
-                        split: steps,
-                        apart,
-                        parts: self.parts(),
-                    };
-                    block.compute(tiles, &mut sums[w]);
-                } else {
-                    block.compute(tiles, &mut sums[w]);
-                }
-            }
+            unsafe { self.multiply(tiles, &spot, &mut *sums[w]) };
             w += 1;
         }
         if last {
             // SAFETY: this task alone writes the block's rows and these columns.
-            unsafe { self.finish.write(s, &target, sums) };
+            unsafe { self.finish.write(s, &target, sums.map(|sums| &*sums)) };
+        }
+    }
+
+    /// Some steps of a block of sums.
+    ///
+    /// # Safety
+    /// All places that the steps reach of both sides are readable, 16 rows of 64 bytes each.
+    #[inline(always)]
+    unsafe fn multiply(&self, tiles: &Tiles, spot: &Spot, to: &mut [f32]) {
+        let split = self.work.left.values() == Values::Split;
+        let steps = &self.piece.steps[spot.steps.clone()];
+        let sums = Sums {
+            a: [spot.a[0], spot.a[1]],
+            a_row: self.work.left.row_bytes(),
+            b: spot.b,
+            b_row: spot.width * size_of::<u32>(),
+            steps: if split { &[] } else { steps },
+            adds: spot.steps.start > 0,
+            fetch: spot.fetch,
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            if spot.tall {
+                let to = to.first_chunk_mut().expect("room for three tiles");
+                let third = spot.a[2];
+                return TallSums { sums, third }.compute(tiles, to);
+            }
+            let to = to.first_chunk_mut().expect("room for two tiles");
+            if split {
+                let apart = Apart {
+                    a: self.plane(),
+                    b: self.deep() * spot.width * size_of::<u32>(),
+                };
+                let block = SplitSums {
+                    sums,
+                    split: steps,
+                    apart,
+                    parts: self.parts(),
+                };
+                block.compute(tiles, to);
+            } else {
+                sums.compute(tiles, to);
+            }
         }
     }
 }
