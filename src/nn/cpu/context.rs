@@ -38,15 +38,18 @@ impl Context {
     ) -> kernels::ConvKernel {
         let narrow = shape.in_channels.min(shape.out_channels) < FEW_CHANNELS;
         let precision = kernels::Precision::from(if narrow { Precision::F32 } else { precision });
-        match (self.memory, precision) {
-            (MemoryUse::Low, kernels::Precision::Fast) => kernels::ConvKernel::DirectBf16,
-            (MemoryUse::Low, kernels::Precision::F32) => kernels::ConvKernel::DirectF32,
-            (MemoryUse::Normal, precision) => kernels::ConvKernel::choose(&kernels::ConvUse {
-                shape,
-                stride,
-                precision,
-                pixels,
-            }),
+        let chosen = kernels::ConvKernel::choose(&kernels::ConvUse {
+            shape,
+            stride,
+            precision,
+            pixels,
+        });
+        match (self.memory, chosen, precision) {
+            // Shifted sums want no more memory than one product of all places.
+            (MemoryUse::Normal, kernel, _)
+            | (MemoryUse::Low, kernel @ kernels::ConvKernel::ShiftedF32, _) => kernel,
+            (MemoryUse::Low, _, kernels::Precision::Fast) => kernels::ConvKernel::DirectBf16,
+            (MemoryUse::Low, _, kernels::Precision::F32) => kernels::ConvKernel::DirectF32,
         }
     }
 

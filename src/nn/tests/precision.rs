@@ -173,7 +173,12 @@ fn the_profile_says_which_kernel_ran_what() {
         find("conv 3x3", "1x33x17 32>64"),
         ("conv-bf16-direct", 2.0 * positions * 64.0 * 32.0 * 9.0)
     );
-    assert_eq!(find("conv 3x3", "1x33x17 48>7").0, "conv-f32-direct");
+    // Short vectors leave less padding beside seven columns.
+    let few = match Isa::current() {
+        Isa::Portable => "conv-f32-direct",
+        _ => "conv-f32-shifted",
+    };
+    assert_eq!(find("conv 3x3", "1x33x17 48>7").0, few);
     assert_eq!(find("gated linear", "128 48>2x192").0, "geglu-bf16");
     assert_eq!(find("linear", "128 192>48").0, "product-bf16");
     let flops = 4.0 * 48.0 * 128.0;
