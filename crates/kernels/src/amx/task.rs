@@ -180,7 +180,7 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
                 groups,
                 bytes: if end < steps.len() {
                     passed(end) - passed(start)
-                } else if column + PANEL < self.columns.end {
+                } else if column + PANEL < columns {
                     depth * word - passed(start)
                 } else {
                     0
@@ -204,7 +204,7 @@ impl<B: Blocks, F: Finish<W>, const W: usize> Task<'_, B, F, W> {
         let ahead = columns.len() * depth * size_of::<u32>();
         let fetch = Ahead {
             groups,
-            bytes: if columns.end < self.columns.end {
+            bytes: if columns.end < self.work.weights[0].columns {
                 ahead
             } else {
                 0
