@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tintype_kernels as kernels;
 
 use super::KernelResult;
-use super::pending::{Pending, PendingNorm};
+use super::pending::{Pending, PendingNorm, Sources};
 use super::pool::{Buffer, Pool};
 use crate::error::Result;
 use crate::host::HostTensor;
@@ -142,17 +142,19 @@ impl Array {
         }
     }
 
-    /// What a product reads, in the form it reads with the least work.
-    pub(super) fn input(
-        &self,
+    /// What a product reads, in the form it reads with the least work; `room` is for the sources of a norm.
+    pub(super) fn input<'a>(
+        &'a self,
+        room: &'a mut Sources<'a>,
         takes: impl FnOnce(&kernels::Input<'_>) -> bool,
-    ) -> kernels::Input<'_> {
+    ) -> Result<kernels::Input<'a>> {
         let prepared = match self.unmade() {
+            Some(Pending::Group(norm)) => Some(kernels::Input::GroupNormed(norm.call(room)?)),
             Some(Pending::Layer(norm)) => Some(kernels::Input::Normed(norm.call())),
             _ => self.halves().map(kernels::Input::Halves),
         };
         let taken = prepared.filter(takes);
-        taken.unwrap_or_else(|| kernels::Input::Values(self.data()))
+        Ok(taken.unwrap_or_else(|| kernels::Input::Values(self.data())))
     }
 
     /// From `(batch, channels, height, width)`.

@@ -7,7 +7,7 @@ use tintype_kernels as kernels;
 use super::super::norm::Activation;
 use super::super::weight::{decode_f32, decode_f32_into};
 use super::super::{Bias, Scope};
-use super::pending::{Pending, PendingLayerNorm, PendingNorm, sources};
+use super::pending::{Pending, PendingLayerNorm, PendingNorm, Sources, sources};
 use super::{Array, Context, KernelResult};
 use crate::error::Result;
 use crate::nn::profile::Account;
@@ -100,7 +100,8 @@ impl Product {
         residual: Option<&Array>,
         op: &str,
     ) -> Result<Array> {
-        let (dims, call) = self.call(x, residual);
+        let mut room = Sources::new();
+        let (dims, call) = self.call(x, residual, &mut room)?;
         let account = || Account::product("linear", &self.weight, x.rows());
         Array::build_recorded(x.pool(), dims, account, |out| {
             if self.before_norm {
@@ -116,22 +117,24 @@ impl Product {
         if !self.weight.writes_halves() {
             return self.run(x, None, op);
         }
-        let (dims, call) = self.call(x, None);
+        let mut room = Sources::new();
+        let (dims, call) = self.call(x, None, &mut room)?;
         let account = || Account::product("linear", &self.weight, x.rows());
         Array::build_halves(x.pool(), dims, account, |out| {
             kernels::linear_halves(&call, out).op(op)
         })
     }
 
-    /// The result's extents, and how to compute it.
+    /// The result's extents, and how to compute it; `room` is for what it reads.
     fn call<'a>(
         &'a self,
         x: &'a Array,
         residual: Option<&'a Array>,
-    ) -> ([usize; 4], kernels::Linear<'a>) {
+        room: &'a mut Sources<'a>,
+    ) -> Result<([usize; 4], kernels::Linear<'a>)> {
         let [batch, height, width, channels] = x.bhwc();
         let call = kernels::Linear {
-            x: x.input(|input| self.weight.takes(input)),
+            x: x.input(room, |input| self.weight.takes(input))?,
             rows: x.rows(),
             x_stride: channels,
             weight: &self.weight,
@@ -139,7 +142,7 @@ impl Product {
             residual: residual.map(Array::data),
         };
         let dims = [batch, height, width, self.weight.out_features()];
-        (dims, call)
+        Ok((dims, call))
     }
 }
 
@@ -212,8 +215,9 @@ impl Gated {
             shape: format!("{rows} {inputs}>2x{inner}"),
             flops: 4.0 * rows as f64 * inputs as f64 * inner as f64,
         };
+        let mut room = Sources::new();
         let call = kernels::LinearGeglu {
-            x: x.input(|input| weight.takes(input)),
+            x: x.input(&mut room, |input| weight.takes(input))?,
             rows,
             weight,
             bias: Some(bias),

@@ -61,7 +61,7 @@ impl Pending {
     }
 }
 
-/// A group norm whose sums are known, and which a convolution may carry out while it reads.
+/// A group norm whose sums are known, and which a convolution or a product may carry out while it reads.
 pub(super) struct PendingNorm {
     pub(super) parts: Vec<Array>,
     pub(super) affine: kernels::GroupAffine,
@@ -71,14 +71,21 @@ pub(super) struct PendingNorm {
 impl PendingNorm {
     /// Calls `body` with the norm.
     pub(super) fn with<T>(&self, body: impl FnOnce(kernels::Normed<'_>) -> Result<T>) -> Result<T> {
-        let sources = sources(&self.parts);
-        let normed = self.affine.normed(&sources, self.activation);
-        body(normed.op("group_norm")?)
+        body(self.call(&mut Vec::new())?)
+    }
+
+    /// The norm, whose sources are put into `room`.
+    pub(super) fn call<'a>(&'a self, room: &'a mut Sources<'a>) -> Result<kernels::Normed<'a>> {
+        *room = sources(&self.parts);
+        self.affine.normed(room, self.activation).op("group_norm")
     }
 }
 
+/// Values and channels of arrays side by side.
+pub(super) type Sources<'a> = Vec<(&'a [f32], usize)>;
+
 /// Values and channels of each.
-pub(super) fn sources(parts: &[Array]) -> Vec<(&[f32], usize)> {
+pub(super) fn sources(parts: &[Array]) -> Sources<'_> {
     parts
         .iter()
         .map(|part| (part.data(), part.channels()))

@@ -79,6 +79,48 @@ fn norms_name_what_does_not_fit() {
 }
 
 #[test]
+fn a_layer_that_norms_what_it_reads_gives_the_bits_of_normed_values() {
+    let tensors = Memory::default()
+        .with("norm.weight", &[64], noise(1, &[64]).data())
+        .with("norm.bias", &[64], noise(2, &[64]).data())
+        .with("linear.weight", &[32, 64], noise(3, &[32, 64]).data())
+        .with("linear.bias", &[32], noise(4, &[32]).data())
+        .arc();
+    let host = noise(5, &[2, 64, 9, 7]);
+    for precision in [Precision::F32, Precision::Fast] {
+        for memory in [MemoryUse::Normal, MemoryUse::Low] {
+            let engine = Engine::cpu().with_precision(Some(precision)).unwrap();
+            let engine = engine.with_memory(memory).unwrap();
+            let scope = Scope::load(&engine, tensors.clone(), |_| Ok(()));
+            let norm = GroupNorm::load(&scope.pp("norm"), 8, 64, 1e-6).unwrap();
+            let linear = Linear::load(&scope.pp("linear"), 64, 32, Bias::With).unwrap();
+            let x = FeatureMap::from_host(&engine, &host).unwrap();
+            let profiler = engine.profiler().unwrap();
+            profiler.start();
+            let waiting = norm.forward(&x, Activation::None).unwrap();
+            let tokens = waiting.into_tokens().unwrap();
+            let found = linear.forward(&tokens).unwrap().to_host().unwrap();
+            let rows = profiler.take();
+            profiler.stop();
+            let values = tokens.to_host().unwrap();
+            let values = Tokens::from_host(&engine, &values).unwrap();
+            let expected = linear.forward(&values).unwrap().to_host().unwrap();
+            assert_eq!(found, expected, "{precision} {memory}");
+            let norms = rows.iter().filter(|(work, _)| work.kind == "group norm");
+            let passes: usize = norms.map(|(_, spent)| spent.calls as usize).sum();
+            // Where a product is of plain values the norm is written, in a pass of its own if it waited.
+            let plain = precision == Precision::F32 && memory == MemoryUse::Low;
+            let waits = tintype_kernels::Normed::suits();
+            assert_eq!(
+                passes,
+                1 + usize::from(plain && waits),
+                "{precision} {memory}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_norm_of_what_a_layer_just_wrote_is_the_norm_of_its_values() {
     // 32 channels: what a kernel that takes the norm's sums while it writes must have.
     let tensors = Memory::default()

@@ -8,7 +8,7 @@ use super::{SUMS, TILE};
 use crate::half::BLOCK;
 use crate::isa::{Isa, dispatch};
 use crate::matmul::{Input, LeftSide, Strided};
-use crate::norm::{LayerNorm, LayerRows};
+use crate::norm::{LayerNorm, LayerRows, Normed};
 
 /// Elements of a plane's position.
 pub(super) const DEEP: usize = 2 * BLOCK;
@@ -31,6 +31,20 @@ pub(crate) trait Lines: Sync {
         planes: (&mut [u32], usize),
         room: &mut Vec<f32>,
     );
+
+    /// The same of some rows, one position of the planes after the other.
+    fn round_all(
+        &self,
+        (rows, part): (Range<usize>, Range<usize>),
+        values: Values,
+        (to, plane): (&mut [u32], usize),
+        room: &mut Vec<f32>,
+    ) {
+        for (i, row) in rows.enumerate() {
+            let to = &mut to[i * BLOCK..];
+            self.round((row, part.clone()), values, (to, plane), room);
+        }
+    }
 }
 
 /// Rows of a left side that has one place.
@@ -68,6 +82,44 @@ impl Lines for LayerNorm<'_> {
         };
         dispatch(Isa::Amx, rows);
         values.round(&room[part], to, plane);
+    }
+}
+
+/// Pixels to be normed, all those of a picture in one go where they come in whole planes.
+impl Lines for Normed<'_> {
+    fn round(
+        &self,
+        (row, part): (usize, Range<usize>),
+        values: Values,
+        (to, plane): (&mut [u32], usize),
+        room: &mut Vec<f32>,
+    ) {
+        room.resize(part.len(), 0.0);
+        self.pixel(self.place(row).0, part, (Isa::Amx, false), room);
+        values.round(room, to, plane);
+    }
+
+    fn round_all(
+        &self,
+        (rows, part): (Range<usize>, Range<usize>),
+        values: Values,
+        (to, plane): (&mut [u32], usize),
+        room: &mut Vec<f32>,
+    ) {
+        let together = values == Values::Bf16 && self.rounds_alike();
+        let mut row = rows.start;
+        while row < rows.end {
+            let (place, left) = self.place(row);
+            let count = left.min(rows.end - row);
+            let to = &mut to[(row - rows.start) * BLOCK..];
+            if !together || !self.round_run(place, count, &part, (to, plane)) {
+                for i in 0..count {
+                    let to = &mut to[i * BLOCK..];
+                    self.round((row + i, part.clone()), values, (to, plane), room);
+                }
+            }
+            row += count;
+        }
     }
 }
 
@@ -130,6 +182,7 @@ pub(crate) fn with_lines(
     match *input {
         Input::Values(x) => body(&Read(&Strided { x, stride, len })),
         Input::Normed(norm) => body(&norm),
+        Input::GroupNormed(norm) => body(&norm),
         Input::Halves(x) => body(&HalfLines(x, len)),
         Input::Joined(parts) => body(&JoinedLines(parts)),
     }
@@ -236,12 +289,9 @@ impl Blocks for RowBlocks<'_> {
         }
         let step = self.plane();
         let part = planes.start * DEEP..self.len.min(planes.end * DEEP);
-        let mut room = Vec::new();
-        for (i, row) in self.of(block).enumerate() {
-            let to = &mut to[i * BLOCK..];
-            let place = (row, part.clone());
-            self.left.round(place, self.values, (to, step), &mut room);
-        }
+        let rows = (self.of(block), part);
+        self.left
+            .round_all(rows, self.values, (to, step), &mut Vec::new());
     }
 
     fn steps(&self, planes: Range<usize>) -> Vec<Step> {

@@ -102,7 +102,7 @@ impl PackedGeglu {
             Input::Values(_) => true,
             Input::Normed(_) => self.on_amx(),
             Input::Halves(_) => self.writes_halves(),
-            Input::Joined(_) => false,
+            Input::Joined(_) | Input::GroupNormed(_) => false,
         }
     }
 

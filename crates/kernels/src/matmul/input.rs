@@ -3,7 +3,7 @@
 use super::LeftSide;
 use super::{PANEL, PackedMatrix};
 use crate::error::{Result, check, check_len, product};
-use crate::norm::LayerNorm;
+use crate::norm::{LayerNorm, Normed};
 
 /// Rows of a product's left side.
 ///
@@ -15,6 +15,8 @@ pub enum Input<'a> {
     Values(&'a [f32]),
     /// A layer norm of them that is not carried out yet.
     Normed(LayerNorm<'a>),
+    /// A group norm, not carried out yet either, of the pictures whose pixels they are.
+    GroupNormed(Normed<'a>),
     /// bf16, two values in each place.
     Halves(&'a [f32]),
     /// Rows side by side of several matrices, each with its columns, a multiple of 32.
@@ -54,6 +56,10 @@ impl Input<'_> {
                 check_len(op, "x", norm.x.len(), all)?;
                 check_len(op, "norm", norm.weight.len(), len)?;
                 check_len(op, "norm", norm.bias.len(), len)
+            }
+            Self::GroupNormed(norm) => {
+                check_len(op, "norm", norm.channels(), len)?;
+                check_len(op, "x", norm.len(), all)
             }
             Self::Joined(parts) => {
                 check_len(op, "x", parts.iter().map(|part| part.1).sum(), len)?;
@@ -103,7 +109,7 @@ impl PackedMatrix {
     pub fn takes(&self, input: &Input<'_>) -> bool {
         match input {
             Input::Values(_) => true,
-            Input::Normed(_) => self.on_amx(),
+            Input::Normed(_) | Input::GroupNormed(_) => self.on_amx(),
             Input::Halves(_) => self.on_amx() && self.rounds(),
             Input::Joined(parts) => {
                 self.on_amx() && parts.iter().all(|part| part.1.is_multiple_of(PANEL))

@@ -147,6 +147,9 @@ impl<'a> Linear<'a> {
         epilogue: Epilogue<'_>,
         out: &mut [f32],
     ) {
+        if out.is_empty() {
+            return;
+        }
         let Some((weight, values)) = self.weight.halves() else {
             unreachable!("a weight for other rows, this is a bug");
         };

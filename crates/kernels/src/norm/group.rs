@@ -159,6 +159,24 @@ impl Normed<'_> {
         order_of_rows() == Order::Tiles
     }
 
+    /// Channels of a pixel.
+    pub(crate) fn channels(&self) -> usize {
+        self.parts.iter().map(|&(_, c)| c).sum()
+    }
+
+    /// Picture and pixel of a row of all pictures' pixels, and how many pixels there are from it on in its picture.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn place(&self, row: usize) -> ((usize, usize), usize) {
+        let pixel = row % self.pixels;
+        ((row / self.pixels, pixel), self.pixels - pixel)
+    }
+
+    /// Whether [`round_run`](Self::round_run) writes what rounding the norm's values would.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn rounds_alike(&self) -> bool {
+        self.activation == Activation::None
+    }
+
     /// Values it stands for.
     pub(crate) fn len(&self) -> usize {
         self.factor.len() * self.pixels
@@ -170,7 +188,7 @@ impl Normed<'_> {
     /// The length does not fit.
     pub fn write(&self, out: &mut [f32]) -> Result<()> {
         check_len(OP, "out", out.len(), self.len())?;
-        let channels: usize = self.parts.iter().map(|&(_, c)| c).sum();
+        let channels = self.channels();
         let streams = out.len() > STREAMED;
         let shared = SharedMut::new(out);
         for picture in 0..self.factor.len() / channels.max(1) {
@@ -182,7 +200,7 @@ impl Normed<'_> {
     /// Writes a picture, whose factors start at `first`.
     fn write_picture(&self, picture: usize, (first, streams): (usize, bool), out: &SharedMut<'_>) {
         let isa = Isa::current();
-        let channels: usize = self.parts.iter().map(|&(_, c)| c).sum();
+        let channels = self.channels();
         let step = pixels_of_task(channels);
         (0..self.pixels.div_ceil(step))
             .into_par_iter()
@@ -221,7 +239,7 @@ impl Normed<'_> {
         if !self.parts.iter().all(whole) || !channels.start.is_multiple_of(PLANE) {
             return false;
         }
-        let total: usize = self.parts.iter().map(|&(_, c)| c).sum();
+        let total = self.channels();
         let at = picture * self.pixels + pixel;
         let mut first = 0;
         for &(part, width) in self.parts {
@@ -255,7 +273,7 @@ impl Normed<'_> {
         (isa, rough): (Isa, bool),
         out: &mut [f32],
     ) {
-        let total: usize = self.parts.iter().map(|&(_, c)| c).sum();
+        let total = self.channels();
         let mut first = 0;
         for &(part, width) in self.parts {
             let (start, end) = (channels.start.max(first), channels.end.min(first + width));

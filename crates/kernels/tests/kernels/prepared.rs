@@ -1,9 +1,9 @@
 //! Inputs and outputs that spare a pass over memory give the bits of the plain ones.
 
 use tintype_kernels::{
-    Attention, Causality, Input, Isa, LayerNorm, Linear, LinearGeglu, PackedGeglu, PackedMatrix,
-    attention_bf16, attention_halves, concat_channels, layer_norm, linear, linear_geglu,
-    linear_geglu_halves, linear_halves, widen_halves,
+    Activation, Attention, Causality, GroupAffine, GroupNorm, Input, Isa, LayerNorm, Linear,
+    LinearGeglu, PackedGeglu, PackedMatrix, attention_bf16, attention_halves, concat_channels,
+    layer_norm, linear, linear_geglu, linear_geglu_halves, linear_halves, widen_halves,
 };
 
 use crate::fast::heavy;
@@ -68,6 +68,121 @@ fn rows_to_be_normed_give_the_bits_of_normed_rows() {
                 } else {
                     assert!(isa != Isa::Amx || packed.kernel() == "product-f32");
                     assert!(linear(&call, &mut found).is_err());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn no_rows_give_nothing() {
+    on_each_isa(|_| {
+        let ones = [1.0; 32];
+        let layer = LayerNorm {
+            x: &[],
+            weight: &ones,
+            bias: &ones,
+            eps: 1e-5,
+        };
+        let parts = [(&[][..], 32)];
+        let group = GroupNorm {
+            parts: &parts,
+            batch: 0,
+            pixels: 4,
+            groups: 4,
+            weight: &ones,
+            bias: &ones,
+            eps: 1e-5,
+            activation: Activation::None,
+        };
+        let affine = GroupAffine::of(&group).unwrap();
+        let pixels = affine.normed(&parts, Activation::None).unwrap();
+        let packed = PackedMatrix::bf16_from_out_in(&values(32 * 32, 1), 32, 32).unwrap();
+        for x in [
+            Input::Normed(layer),
+            Input::GroupNormed(pixels),
+            Input::Halves(&[]),
+            Input::Joined(&parts),
+        ] {
+            let call = Linear {
+                x,
+                ..Linear::new(&[], 0, &packed)
+            };
+            assert_eq!(linear(&call, &mut []).is_ok(), packed.takes(&x));
+            assert!(linear(&call, &mut [0.0]).is_err());
+        }
+    });
+}
+
+/// Maps of so many channels each, of `rows` pixels.
+fn parts_of(rows: usize, widths: &[usize]) -> Vec<(Vec<f32>, usize)> {
+    let part = |&c: &usize| (heavy(rows * c, c, c as u64), c);
+    widths.iter().map(part).collect()
+}
+
+#[test]
+fn pixels_to_be_normed_give_the_bits_of_normed_pixels() {
+    on_each_isa(|isa| {
+        for (batch, pixels, n, widths) in [
+            (1, 1, 32, vec![32]),
+            (2, 35, 96, vec![320]),
+            (3, 700, 64, vec![32, 64]),
+            (2, 1050, 32, vec![40]),
+            (5, 13, 33, vec![24, 10]),
+            (2, 65, 64, vec![2560, 2560]),
+        ] {
+            let (rows, k) = (batch * pixels, widths.iter().sum::<usize>());
+            let parts = parts_of(rows, &widths);
+            let parts: Vec<_> = parts.iter().map(|(x, c)| (&x[..], *c)).collect();
+            let (raw, factor, offset) = (heavy(n * k, 1, 2), values(k, 3), values(k, 4));
+            for activation in [Activation::None, Activation::Silu] {
+                let norm = GroupNorm {
+                    parts: &parts,
+                    batch,
+                    pixels,
+                    groups: k / 2,
+                    weight: &factor,
+                    bias: &offset,
+                    eps: 1e-5,
+                    activation,
+                };
+                let affine = GroupAffine::of(&norm).unwrap();
+                let waiting = affine.normed(&parts, activation).unwrap();
+                let mut normed = vec![f32::NAN; rows * k];
+                waiting.write(&mut normed).unwrap();
+                for pack in [
+                    PackedMatrix::from_out_in,
+                    PackedMatrix::bf16_from_out_in,
+                    PackedMatrix::exact_from_out_in,
+                ] {
+                    let packed = pack(&raw, n, k).unwrap();
+                    let plain = Linear::new(&normed, rows, &packed);
+                    let call = Linear {
+                        x: Input::GroupNormed(waiting),
+                        ..plain
+                    };
+                    let mut found = vec![f32::NAN; rows * n];
+                    if !packed.takes(&call.x) {
+                        assert!(isa != Isa::Amx || packed.kernel() == "product-f32");
+                        assert!(linear(&call, &mut found).is_err());
+                        continue;
+                    }
+                    let mut want = vec![f32::NAN; rows * n];
+                    linear(&plain, &mut want).unwrap();
+                    linear(&call, &mut found).unwrap();
+                    let name = format!("{batch}x{pixels} {n} {widths:?} {activation:?}");
+                    assert_eq!(bits(&found), bits(&want), "{name}");
+                    let others = rows - 1;
+                    let fewer = Linear {
+                        rows: others,
+                        ..call
+                    };
+                    assert!(linear(&fewer, &mut found[..others * n]).is_err(), "{name}");
+                    if packed.writes_halves() && k <= 2560 {
+                        linear_halves(&call, &mut found[..rows * n / 2]).unwrap();
+                        let found = bits(&found[..rows * n / 2]);
+                        assert_eq!(found, bits(&halves(&want)), "{name}");
+                    }
                 }
             }
         }
