@@ -11,18 +11,21 @@
 mod blocks;
 mod finish;
 mod map;
+mod plain;
 mod probe;
 mod products;
 mod recording;
 mod rows;
 mod run;
 mod split;
+mod tall;
 mod task;
 mod unit;
 
 pub(crate) use blocks::Values;
-pub(crate) use finish::{Gates, Plain};
+pub(crate) use finish::Gates;
 pub(crate) use map::{Map, Pixels};
+pub(crate) use plain::Plain;
 pub(crate) use probe::Probe;
 pub(crate) use products::{Apart, SplitHalfSums, SplitSums};
 pub(crate) use rows::{Read, RowBlocks, with_lines};
