@@ -70,15 +70,17 @@ fn attention_reaches_its_ratio() {
             [1, 7, 300, 1, 512],
             [1, 130, 1024, 2, 40],
             [1, 40, 200, 1, 33],
+            [1, 40, 200, 1, 96],
             [1, 40, 200, 1, 97],
-            [1, 40, 200, 1, 192],
-            [1, 40, 200, 1, 193],
         ] {
             check_attention(isa, BF16, sizes, 1.0, full);
             check_attention(isa, EXACT, sizes, 1.0, full);
         }
         check_attention(isa, BF16, [1, 30, 700, 2, 16], 12.0, full);
         check_attention(isa, BF16, [1, 30, 700, 2, 80], 12.0, full);
+        // More keys than meet all queries at a time.
+        check_attention(isa, BF16, [1, 70, 2900, 1, 96], 1.0, full);
+        check_attention(isa, BF16, [1, 70, 2900, 1, 96], 12.0, full);
         check_attention(isa, EXACT, [1, 30, 700, 2, 16], 12.0, full);
     });
 }
@@ -95,6 +97,7 @@ fn causal_attention_reaches_its_ratio() {
             check_attention(isa, BF16, sizes, 1.0, Causality::Causal);
             check_attention(isa, EXACT, sizes, 1.0, Causality::Causal);
         }
+        check_attention(isa, BF16, [1, 1300, 1300, 1, 96], 1.0, Causality::Causal);
     });
 }
 

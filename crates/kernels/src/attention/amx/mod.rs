@@ -5,6 +5,7 @@
 //! all divides out, so they are cut off to bf16.
 
 mod fold;
+mod halves;
 mod pack;
 mod parts;
 mod quick;
@@ -210,7 +211,7 @@ impl Block<'_> {
             } else {
                 self.fold(q, (sums, values_len), work, factor);
             }
-            for (group, sums) in sums.chunks_exact_mut(values_len).enumerate() {
+            for (group, sums) in sums.chunks_exact(values_len).enumerate() {
                 let rows = WriteRows {
                     side: self.side,
                     first: self.first + group * SUMS,

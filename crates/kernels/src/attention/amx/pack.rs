@@ -1,6 +1,7 @@
 //! Queries, keys and values as tiles.
 
 use super::super::pack::head_row;
+use super::halves::{Halves, copy_row};
 use super::parts::{Layout, Role, split_all};
 use super::{Form, Side};
 use crate::amx::{PARTS, SUMS, TILE};
@@ -10,7 +11,7 @@ use crate::simd::Words;
 
 /// A bf16 one, and two.
 const ONE: u32 = 0x3f80;
-const ONES: u32 = ONE | ONE << 16;
+pub(super) const ONES: u32 = ONE | ONE << 16;
 
 /// Keys, one a row of `deep` words; zeros to the end of the last group.
 pub(super) struct PackKeys<'a>(pub(super) Side<'a>, pub(super) &'a mut [u32]);
@@ -43,9 +44,8 @@ impl Side<'_> {
         };
         match self.form {
             Form::Halves => {
-                let from = self.places(data, stride, rows, row);
-                copy_words(from, to);
-                to[from.len()..].fill(0);
+                let from = Halves::of(self, (data, stride), rows, row).row(0);
+                copy_row(s, from, to);
             }
             Form::Rounded => {
                 let convert = Convert {
@@ -66,21 +66,6 @@ impl Side<'_> {
                 Layout::of(call.head_dim).write(s, role, (from, factor), to);
             }
         }
-    }
-
-    /// The places of a row of halves.
-    #[inline(always)]
-    fn places(self, data: &[f32], stride: usize, rows: usize, row: usize) -> &[f32] {
-        let (picture, head) = (self.head / self.call.heads, self.head % self.call.heads);
-        let start = (picture * rows + row) * stride + head * self.call.head_dim;
-        &data[start / 2..][..self.call.head_dim / 2]
-    }
-}
-
-#[inline(always)]
-fn copy_words(from: &[f32], to: &mut [u32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = from.to_bits();
     }
 }
 
@@ -104,6 +89,12 @@ impl WordOp for PackValues<'_> {
             .chunks_exact_mut(sizes.parts * tall * BLOCK)
             .enumerate()
         {
+            let halves = Halves::of(side, (call.v, call.v_stride), call.keys, group * SUMS);
+            let whole = (group + 1) * SUMS <= call.keys;
+            if side.form == Form::Halves && whole && halves.are_long::<S>(SUMS) {
+                halves.write_values(s, tiles);
+                continue;
+            }
             for pair in 0..BLOCK {
                 let key = group * SUMS + 2 * pair;
                 let to = &mut pairs[pair * tall..];
@@ -114,9 +105,8 @@ impl WordOp for PackValues<'_> {
                 }
                 let to = &mut to[..tall];
                 if side.form == Form::Halves && key < call.keys {
-                    let row = |key| side.places(call.v, call.v_stride, call.keys, key);
-                    let odd = (key + 1 < call.keys).then(|| row(key + 1));
-                    join_halves(row(key), odd, to);
+                    let odd = (key + 1 < call.keys).then(|| halves.row(2 * pair + 1));
+                    join_halves(halves.row(2 * pair), odd, to);
                     to[dim] = if odd.is_some() { ONES } else { ONE };
                 } else if key + 1 < call.keys {
                     round_pairs(s, row(key), row(key + 1), to);
@@ -220,7 +210,7 @@ fn transpose<S: Words>(s: S, from: &[u32], columns: usize, to: &mut [u32]) {
 
 /// Words of two rows of one length.
 #[inline(always)]
-pub(super) fn round_pairs<S: Words>(s: S, even: &[f32], odd: &[f32], to: &mut [u32]) {
+fn round_pairs<S: Words>(s: S, even: &[f32], odd: &[f32], to: &mut [u32]) {
     assert!(
         even.len() == odd.len() && to.len() >= even.len(),
         "rows of a pair differ, this is a bug"
@@ -255,12 +245,17 @@ impl WordOp for PackQueries<'_> {
     fn run<S: Words>(self, s: S) {
         let Side { call, sizes, .. } = self.side;
         let deep = sizes.deep;
+        let there = SUMS.min(call.queries - self.first);
+        let halves = Halves::of(self.side, (call.q, call.q_stride), call.queries, self.first);
+        if self.side.form == Form::Halves && there == SUMS && halves.are_long::<S>(SUMS) {
+            halves.write_right(s, self.to);
+            return;
+        }
         assert!(
             self.to.len() == deep * SUMS && deep.is_multiple_of(BLOCK),
             "sizes of queries disagree, this is a bug"
         );
         let mut rows = vec![0; deep * SUMS];
-        let there = SUMS.min(call.queries - self.first);
         for (lane, row) in rows.chunks_exact_mut(deep).take(there).enumerate() {
             let query = self.first + lane;
             self.side.words_of(s, Role::Query, query, row);

@@ -1,8 +1,9 @@
 //! Sums as rows of the output.
 
-use super::pack::round_pairs;
+use super::halves::Columns;
 use super::{Form, Side};
-use crate::amx::SUMS;
+use crate::amx::{SUMS, TILE};
+use crate::half::BLOCK;
 use crate::isa::WordOp;
 use crate::scratch::as_words;
 use crate::shared::SharedMut;
@@ -12,7 +13,7 @@ use crate::simd::Words;
 pub(super) struct WriteRows<'a> {
     pub(super) side: Side<'a>,
     pub(super) first: usize,
-    pub(super) sums: &'a mut [f32],
+    pub(super) sums: &'a [f32],
     pub(super) out: &'a SharedMut<'a>,
 }
 
@@ -49,44 +50,57 @@ impl WordOp for Vouched<'_> {
             sums.len() >= tall * SUMS && dim < tall,
             "sizes of sums disagree, this is a bug"
         );
-        let mut rows = vec![0.0f32; SUMS * tall];
-        let mut lane = 0;
-        while lane < SUMS {
-            // SAFETY: rows of 32 lanes, of which a vector starts at `lane`; blocks of LANES x LANES of both buffers.
-            unsafe {
-                let total = s.load(sums.as_ptr().add(dim * SUMS + lane));
-                let factor = s.div(s.splat(1.0), total);
-                let mut channel = 0;
-                while channel < dim {
-                    let at = sums.as_mut_ptr().add(channel * SUMS + lane);
-                    s.store(at, s.mul(s.load(at), factor));
-                    channel += 1;
-                }
-                let mut channel = 0;
-                while channel < tall {
-                    let from = sums.as_ptr().add(channel * SUMS + lane);
-                    let to = rows.as_mut_ptr().add(lane * tall + channel);
-                    s.transpose(from.cast(), SUMS, to.cast(), tall);
-                    channel += S::LANES;
-                }
-            }
-            lane += S::LANES;
-        }
         let (picture, head) = (head / call.heads, head % call.heads);
         let step = call.heads * dim;
         let start = (picture * call.queries + first) * step + head * dim;
+        let halves = form == Form::Halves;
+        let (start, step, len) = if halves {
+            (start / 2, step / 2, dim / 2)
+        } else {
+            (start, step, dim)
+        };
         let there = SUMS.min(call.queries - first);
-        for (lane, row) in rows.chunks_exact(tall).take(there).enumerate() {
-            // SAFETY: the promise of `vouched`.
+        let block = S::LANES.min(len);
+        let mut columns = Columns([0; TILE * BLOCK]);
+        let mut rows = Columns([0; TILE * BLOCK]);
+        let mut lane = 0;
+        while lane < there {
+            // SAFETY: rows of 32 lanes, of which a vector starts at `lane`; blocks of LANES x LANES; the output's rows and words are
+            // there, and the promise of `vouched`.
             unsafe {
-                if form == Form::Halves {
-                    let to = out.part(start / 2 + lane * step / 2, dim / 2);
-                    round_pairs(s, &row[..dim / 2], &row[dim / 2..dim], as_words(to));
-                } else {
-                    let to = out.part(start + lane * step, dim);
-                    to.copy_from_slice(&row[..dim]);
+                let total = s.load(sums.as_ptr().add(dim * SUMS + lane));
+                let factor = s.div(s.splat(1.0), total);
+                let at = |row: usize| s.mul(s.load(sums.as_ptr().add(row * SUMS + lane)), factor);
+                let whole = lane + S::LANES <= there && block == S::LANES;
+                let mut word = 0;
+                while word < len {
+                    // Where a row ends between two vectors, the last one begins earlier.
+                    let from = word.min(len - block);
+                    let mut i = 0;
+                    while i < block {
+                        let value = if halves {
+                            s.as_float(s.round_pairs(at(from + i), at(len + from + i)))
+                        } else {
+                            at(from + i)
+                        };
+                        s.store(columns.0.as_mut_ptr().add(i * S::LANES).cast(), value);
+                        i += 1;
+                    }
+                    if whole {
+                        let to = out.at(start + lane * step + from).cast();
+                        s.transpose(columns.0.as_ptr(), S::LANES, to, step);
+                    } else {
+                        s.transpose(columns.0.as_ptr(), S::LANES, rows.0.as_mut_ptr(), S::LANES);
+                        let rows = rows.0.chunks_exact(S::LANES).take(there - lane);
+                        for (i, row) in rows.take(S::LANES).enumerate() {
+                            let to = out.part(start + (lane + i) * step + from, block);
+                            as_words(to).copy_from_slice(&row[..block]);
+                        }
+                    }
+                    word += S::LANES;
                 }
             }
+            lane += S::LANES;
         }
     }
 }

@@ -4,11 +4,13 @@
 //! scores. Products stand one by one between the weights' instructions: behind eight in a row the processor sees no weights. What
 //! is in use at a time, scores and weights of one block, a group's queries and sums and a block's keys and values, fits L1.
 
+mod course;
 mod pen;
 mod products;
 mod single;
 mod tame;
 
+use self::course::{Course, Unit};
 use self::pen::Pen;
 pub(super) use self::tame::{Longest, Squares, fits, is_tame};
 use super::super::Causality;
@@ -55,37 +57,6 @@ pub(super) struct Quick<'a> {
     pub(super) factor: f32,
 }
 
-/// A block of keys and a group of queries.
-#[derive(Clone, Copy)]
-struct Unit {
-    /// Which row of `down` is its own.
-    turn: usize,
-    group: usize,
-    /// First key.
-    start: usize,
-    /// Keys, and groups of 32 of them.
-    count: usize,
-    chunks: usize,
-    /// Whether the sums before it are too large for its reference.
-    sinks: bool,
-}
-
-impl Unit {
-    /// The unit after so many others: each group of queries meets all blocks of keys before the next does.
-    fn at(at: usize, blocks: usize, keys: usize) -> Self {
-        let start = at % blocks * QUICK_KEYS;
-        let count = QUICK_KEYS.min(keys - start);
-        Self {
-            turn: at % TURNS,
-            group: at / blocks,
-            start,
-            count,
-            chunks: count.div_ceil(SUMS),
-            sinks: false,
-        }
-    }
-}
-
 impl WordOp for Quick<'_> {
     type Output = ();
 
@@ -101,9 +72,9 @@ impl WordOp for Quick<'_> {
         } else {
             call.keys
         };
-        let (blocks, groups) = (visible.div_ceil(QUICK_KEYS), block.rows.div_ceil(SUMS));
+        let course = Course::of(block, visible);
         let mut at = 0;
-        let mut next = Some(Unit::at(0, blocks, call.keys));
+        let mut next = course.unit(0);
         let (mut now, mut before): (Option<Unit>, Option<Unit>) = (None, None);
         while next.is_some() || now.is_some() || before.is_some() {
             if let Some(now) = now {
@@ -133,7 +104,7 @@ impl WordOp for Quick<'_> {
             }
             at += 1;
             (before, now) = (now, next);
-            next = (at < blocks * groups).then(|| Unit::at(at, blocks, call.keys));
+            next = course.unit(at);
         }
     }
 }

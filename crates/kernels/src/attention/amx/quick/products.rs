@@ -6,8 +6,8 @@ use crate::amx::{SUMS, TILE, Tiles};
 use crate::half::BLOCK;
 use crate::simd::Words;
 
-/// Blocks of two tiles each that a right side may have at once.
-const SIDE_BY_SIDE: usize = HELD / 2;
+/// Blocks of two tiles each that a right side may have.
+pub(super) const SIDE_BY_SIDE: usize = HELD / 2;
 
 impl Quick<'_> {
     /// Products while a unit is weighed.
@@ -15,10 +15,7 @@ impl Quick<'_> {
     pub(super) fn slots(&self, next: Option<Unit>, before: Option<Unit>) -> usize {
         let sizes = self.block.side.sizes;
         let chunks = |unit: Option<Unit>| unit.map_or(0, |unit| unit.chunks);
-        let blocks = sizes.deep / BLOCK;
-        // The first column of many blocks takes all scores' places.
-        let scores = if blocks <= SIDE_BY_SIDE { 4 } else { 2 } * blocks;
-        scores * chunks(next) + 2 * (sizes.tall / TILE) * chunks(before)
+        4 * (sizes.deep / BLOCK) * chunks(next) + 2 * (sizes.tall / TILE) * chunks(before)
     }
 
     /// `scores = k . q` of a unit.
@@ -29,36 +26,25 @@ impl Quick<'_> {
         let q = &self.q[unit.group * deep * SUMS..][..deep * SUMS];
         let scores = &mut self.scores[..unit.chunks * SUMS * SUMS];
         let count = deep / BLOCK;
-        let both = count <= SIDE_BY_SIDE;
-        let mut column = 0;
-        while column < 2 {
-            // SAFETY: `q` has `count` blocks of two tiles, and `fits` six at most; keys have rows of `deep` words, whose blocks
-            // these are; each 16 of them have 16 rows of 32 scores.
-            unsafe {
-                if both {
-                    hold(tiles, q.as_ptr(), count);
-                } else {
-                    hold_column(tiles, q.as_ptr().add(column * TILE * BLOCK), count);
-                }
-                let mut key = 0;
-                while key < unit.chunks * SUMS {
-                    let left = Left {
-                        at: keys.as_ptr().add(key * deep),
-                        row: deep * size_of::<u32>(),
-                        apart: BLOCK,
-                        count,
-                    };
-                    let scores = scores.as_mut_ptr().add(key * SUMS + column * TILE);
-                    let keep = pen.pairs.saturating_sub(key / 2 + TILE / 2);
-                    left.multiply(s, tiles, 0, (scores, false, keep), pen);
-                    if both {
-                        let scores = scores.add(TILE);
-                        left.multiply(s, tiles, SIDE_BY_SIDE, (scores, false, keep), pen);
-                    }
-                    key += TILE;
-                }
+        // SAFETY: `q` has `count` blocks of two tiles, and `fits` three at most; keys have rows of `deep` words, whose blocks these
+        // are; each 16 of them have 16 rows of 32 scores.
+        unsafe {
+            hold(tiles, q.as_ptr(), count);
+            let mut key = 0;
+            while key < unit.chunks * SUMS {
+                let left = Left {
+                    at: keys.as_ptr().add(key * deep),
+                    row: deep * size_of::<u32>(),
+                    apart: BLOCK,
+                    count,
+                };
+                let scores = scores.as_mut_ptr().add(key * SUMS);
+                let keep = pen.pairs.saturating_sub(key / 2 + TILE / 2);
+                left.multiply(s, tiles, 0, (scores, false, keep), pen);
+                let scores = scores.add(TILE);
+                left.multiply(s, tiles, SIDE_BY_SIDE, (scores, false, keep), pen);
+                key += TILE;
             }
-            column += 1 + usize::from(both);
         }
     }
 
@@ -113,7 +99,7 @@ struct Left {
     row: usize,
     /// Words from a tile to the next.
     apart: usize,
-    /// At most [`HELD`], or [`SIDE_BY_SIDE`] where two columns are held.
+    /// At most [`SIDE_BY_SIDE`].
     count: usize,
 }
 
@@ -149,18 +135,6 @@ impl Left {
                 tiles.multiply(place + 2, self.at.add(2 * self.apart), self.row);
                 pen.slot(s);
             }
-            if self.count > SIDE_BY_SIDE {
-                tiles.multiply(3, self.at.add(3 * self.apart), self.row);
-                pen.slot(s);
-            }
-            if self.count > SIDE_BY_SIDE + 1 {
-                tiles.multiply(4, self.at.add(4 * self.apart), self.row);
-                pen.slot(s);
-            }
-            if self.count > SIDE_BY_SIDE + 2 {
-                tiles.multiply(5, self.at.add(5 * self.apart), self.row);
-                pen.slot(s);
-            }
             pen.leave(s, keep);
             tiles.end(sums);
         }
@@ -186,21 +160,5 @@ unsafe fn hold(tiles: &Tiles, b: *const u32, count: usize) {
             tiles.hold(2, b.add(2 * SUMS * BLOCK));
             tiles.hold(SIDE_BY_SIDE + 2, second.add(2 * SUMS * BLOCK));
         }
-    }
-}
-
-/// Holds the first tiles of so many blocks.
-///
-/// # Safety
-/// `b` is valid for reads of a tile in each of `count` blocks, which are [`HELD`] at most.
-#[inline(always)]
-unsafe fn hold_column(tiles: &Tiles, b: *const u32, count: usize) {
-    let mut place = 0;
-    while place < HELD {
-        if place < count {
-            // SAFETY: the caller's promise.
-            unsafe { tiles.hold(place, b.add(place * SUMS * BLOCK)) };
-        }
-        place += 1;
     }
 }

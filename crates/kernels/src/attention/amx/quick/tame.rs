@@ -1,6 +1,6 @@
 //! Whether keys and queries are fit for fixed-point logarithms.
 
-use super::single::HELD;
+use super::products::SIDE_BY_SIDE;
 use crate::amx::SUMS;
 use crate::half::BLOCK;
 use crate::isa::WordOp;
@@ -9,9 +9,10 @@ use crate::simd::Words;
 /// Bound of the scores' logarithms: up to twice this their integers are exact in f32.
 const TAME: f32 = 2_097_152.0;
 
-/// Whether keys and queries of so many words are fit for the tiles: a query's must all be held at once.
+/// Whether keys and queries of so many words are fit for the tiles: all of a group's queries must be held at once. Deeper ones
+/// have so many products that the softmax costs little beside them.
 pub(in super::super) fn fits(deep: usize) -> bool {
-    deep <= HELD * BLOCK
+    deep <= SIDE_BY_SIDE * BLOCK
 }
 
 /// Whether scores are fit, by the sum of the keys' squares and the largest of the queries' sums; none is that is not a number.
@@ -66,15 +67,18 @@ impl WordOp for Longest<'_> {
             let mut lane = 0;
             while lane < SUMS {
                 let start = lane / BLOCK * BLOCK * BLOCK + lane % BLOCK;
-                let mut sum = s.splat(0.0);
+                let mut sums = [s.splat(0.0); 4];
                 let mut word = 0;
                 while word < self.deep {
-                    let at = word / BLOCK * BLOCK * SUMS + word % BLOCK * BLOCK;
-                    // SAFETY: a row of 16 lanes of the group, of which a vector starts at one.
-                    let words = unsafe { s.load_words(group.as_ptr().add(at + start)) };
-                    sum = s.dot_bf16(sum, words, words);
-                    word += 1;
+                    let at = word / BLOCK * BLOCK * SUMS + word % BLOCK * BLOCK + start;
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        // SAFETY: rows of 16 lanes of the group, of which vectors start at one; their number is a multiple of 16.
+                        let words = unsafe { s.load_words(group.as_ptr().add(at + i * BLOCK)) };
+                        *sum = s.dot_bf16(*sum, words, words);
+                    }
+                    word += sums.len();
                 }
+                let sum = s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]));
                 longest = s.max(longest, sum);
                 total = s.add(total, sum);
                 lane += S::LANES;
