@@ -3,6 +3,24 @@
 use super::{MAX_LANES, Simd};
 use crate::math::exp2_coarse;
 
+/// Words of what `make` makes of each lane, `even` in the low halves.
+#[inline(always)]
+fn pairs_by_lane<S: Words>(s: S, even: S::V, odd: S::V, make: impl Fn(f32) -> u16) -> S::I {
+    let (mut evens, mut odds) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+    let mut words = [0; MAX_LANES];
+    // SAFETY: the copies hold any vector.
+    unsafe {
+        s.store(evens.as_mut_ptr(), even);
+        s.store(odds.as_mut_ptr(), odd);
+        let mut i = 0;
+        while i < S::LANES {
+            words[i] = u32::from(make(evens[i])) | u32::from(make(odds[i])) << 16;
+            i += 1;
+        }
+        s.load_words(words.as_ptr())
+    }
+}
+
 /// What the 16-bit kernels need of an instruction set beside its f32 operations.
 ///
 /// A word holds the even element in its low half. As with [`Simd`], everything is `#[inline(always)]`.
@@ -55,19 +73,7 @@ pub(crate) trait Words: Simd {
     /// Words of bf16 pairs, rounded to nearest even.
     #[inline(always)]
     fn round_pairs(self, even: Self::V, odd: Self::V) -> Self::I {
-        let (mut evens, mut odds) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        let mut words = [0; MAX_LANES];
-        // SAFETY: the copies hold any vector.
-        unsafe {
-            self.store(evens.as_mut_ptr(), even);
-            self.store(odds.as_mut_ptr(), odd);
-            let mut i = 0;
-            while i < Self::LANES {
-                words[i] = u32::from(bf16(evens[i])) | u32::from(bf16(odds[i])) << 16;
-                i += 1;
-            }
-            self.load_words(words.as_ptr())
-        }
+        pairs_by_lane(self, even, odd, bf16)
     }
     /// Turns `LANES` rows of `LANES` words into columns.
     ///
@@ -124,19 +130,7 @@ pub(crate) trait Words: Simd {
     /// This runs where [`crate::Isa::Amx`] is.
     #[inline(always)]
     unsafe fn powers(self, even: Self::V, odd: Self::V) -> Self::I {
-        let (mut evens, mut odds) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        let mut words = [0; MAX_LANES];
-        // SAFETY: the copies hold any vector.
-        unsafe {
-            self.store(evens.as_mut_ptr(), even);
-            self.store(odds.as_mut_ptr(), odd);
-            let mut i = 0;
-            while i < Self::LANES {
-                words[i] = u32::from(power(evens[i])) | u32::from(power(odds[i])) << 16;
-                i += 1;
-            }
-            self.load_words(words.as_ptr())
-        }
+        pairs_by_lane(self, even, odd, power)
     }
     /// Writes `2 * LANES` values as bf16, rounded to nearest even: `first`, then `second`.
     ///
